@@ -1,0 +1,17 @@
+# The two commands: `make demo` and `make test`. Each makes .venv when it is missing.
+.PHONY: setup demo test check
+OUT ?= out/demo
+
+setup:
+	@sh scripts/setup
+
+demo: setup
+	@.venv/bin/ctr demo --out $(OUT) --replace
+
+check: setup
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/pyright
+
+test: check
+	@.venv/bin/python -m pytest -q $(ARGS)

@@ -1,0 +1,1 @@
+"""Interventions on real language models: compress, switch terms off, measure again."""

@@ -1,0 +1,1 @@
+"""Measurements on transformers: traces, probes, causal tests. Nothing here trains anything."""

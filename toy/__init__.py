@@ -1,0 +1,1 @@
+"""The catch-tag-release theorem as exact mathematics, and the training that finds it."""
