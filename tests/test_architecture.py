@@ -47,7 +47,8 @@ def test_toy_knows_no_torch_and_the_others_no_jax(package, foreign):
 @pytest.mark.parametrize("package", [*FOLDERS, "experiments"])
 def test_import_of_a_package_is_quick(package):
     """No heavy library comes with the bare package: `ctr --help` must not wait for torch."""
-    code = f"import sys, {package}; print(sorted({{'torch', 'jax', 'transformers'}} & set(sys.modules)))"
+    heavy = "{'torch', 'jax', 'transformers'} & set(sys.modules)"
+    code = f"import sys, {package}; print(sorted({heavy}))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
 

@@ -1,0 +1,248 @@
+"""`ctr`: every question of this project as a command."""
+
+import dataclasses
+import datetime
+import difflib
+import importlib
+import json
+import os
+import shlex
+import sqlite3
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from experiments import output, store
+from experiments.output import OutputRefused
+from experiments.progress import Progress
+
+
+class Command(NamedTuple):
+    """Where a command's question lives, what it asks, and a line to try."""
+
+    module: str
+    asks: str
+    example: str
+
+
+COMMANDS = {
+    "demo": Command(
+        "experiments.demo",
+        "From the theorem to a real language model, on one page.",
+        "ctr demo --out out/demo",
+    ),
+    "probe": Command(
+        "experiments.probe",
+        "Where are a model's attention sinks, outliers and segments?",
+        'ctr probe smollm2 --prompt "I laughed. I wept." --out out/probe',
+    ),
+    "compress": Command(
+        "experiments.compress",
+        "What does one compression method do to a model?",
+        "ctr compress smollm2 --method oats --sparsity 0.5 --out out/oats",
+    ),
+    "terms": Command(
+        "experiments.terms",
+        "Which term of sparse plus low rank carries the sinks? With controls.",
+        "ctr terms smollm2 --out out/terms",
+    ),
+    "perplexity": Command(
+        "experiments.perplexity",
+        "How well does a model predict a text?",
+        "ctr perplexity smollm2 --text wiki.txt --context 512 --stride 256",
+    ),
+    "toy verify": Command(
+        "experiments.toy_verify",
+        "Does the theorem hold, to the last digit?",
+        "ctr toy verify --out out/verify",
+    ),
+    "toy train": Command(
+        "experiments.toy_train",
+        "Does training find the mechanism?",
+        "ctr toy train --preset default-init --seeds 32",
+    ),
+}
+TOOLS = {
+    "doctor": Command(
+        "experiments.doctor",
+        "What is installed, which kernels run here, what would fail.",
+        "ctr doctor",
+    ),
+    "runs": Command(
+        "experiments.runs",
+        "The stored runs, as a table or as JSON.",
+        "ctr runs --json",
+    ),
+}
+BAD_INPUT, INTERRUPTED = 2, 130
+
+
+@dataclasses.dataclass(frozen=True)
+class Where:
+    """Where the answer goes."""
+
+    out: Path | None = None
+    """Folder for result.json, pictures and report.html; default out/COMMAND."""
+    replace: bool = False
+    """Replace the run that lies in the folder."""
+
+
+def main() -> None:
+    """Run the command line; bad input is one line on standard error and exit code 2."""
+    arguments = sys.argv[1:]
+    name, rest = _split(arguments)
+    if name is None:
+        _overview(arguments)
+        return
+    try:
+        if name in TOOLS:
+            module = importlib.import_module(TOOLS[name].module)
+            sys.exit(module.main(_parse(name, TOOLS[name], module.Config, rest)))
+        _ask(name, rest)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        line = _refusal(error)
+        if line is None or os.environ.get("CTR_TRACEBACK"):
+            raise
+        _fail(line)
+
+
+def _refusal(error: Exception) -> str | None:
+    """The line for the user, or None when the exception is a fault of ours."""
+    kinds: list[type[Exception]] = [OutputRefused]
+    # A class that was never imported cannot have been raised.
+    for module, kind in (
+        ("mech.errors", "BadInput"),
+        ("toy.errors", "Refused"),
+        ("experiments.text", "UnreadableText"),
+    ):
+        if module in sys.modules:
+            kinds.append(getattr(sys.modules[module], kind))
+    if isinstance(error, tuple(kinds)):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in output.FULL:
+        return f"disk full: {error.strerror}; nothing was kept, free some space"
+    return None
+
+
+def _split(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """The command's name (one word or two) and what follows it."""
+    for words in (2, 1):
+        name = " ".join(arguments[:words])
+        if name in COMMANDS or name in TOOLS:
+            return name, arguments[words:]
+    return None, arguments
+
+
+def _overview(arguments: list[str]) -> None:
+    everything = COMMANDS | TOOLS
+    asked = [a for a in arguments if not a.startswith("-")]
+    if asked and asked != ["toy"]:
+        near = difflib.get_close_matches(" ".join(asked[:2]), everything, n=2, cutoff=0.4)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        _fail(f"no command {asked[0]!r}{hint} (ctr --help lists all)")
+    print("ctr: attention sinks and outlier features, from the theorem to real language models\n")
+    for name, command in everything.items():
+        if not asked or name.startswith("toy"):
+            print(f"  ctr {name:<11} {command.asks}\n{'':19}{command.example}")
+    print("\n  ctr COMMAND --help lists a command's options.")
+    if not arguments:
+        sys.exit(BAD_INPUT)
+
+
+def _fail(line: str) -> None:
+    print(f"ctr: error: {' '.join(line.split())}", file=sys.stderr)
+    sys.exit(BAD_INPUT)
+
+
+def _parse(name: str, command: Command, kind: Any, rest: list[str]) -> Any:
+    import tyro  # heavier than the overview needs
+
+    return tyro.cli(
+        kind,
+        prog=f"ctr {name}",
+        args=rest,
+        description=f"{command.asks}\n\nExample: {command.example}",
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
+    )
+
+
+def _ask(name: str, rest: list[str]) -> None:
+    """Parse, run, and publish one question."""
+    command = COMMANDS[name]
+    module = importlib.import_module(command.module)
+    arguments = dataclasses.make_dataclass(
+        "Arguments", [("config", module.Config), ("where", Where)], frozen=True
+    )
+    parsed = _parse(name, command, arguments, rest)
+    folder = parsed.where.out or Path("out") / name.replace(" ", "-")
+    with output.output_folder(folder, replace=parsed.where.replace) as writing:
+        run = _publish(name, rest, module, parsed.config, writing)
+    print(f"\n{folder / 'report.html'}")
+    run["out"] = str(folder.absolute())
+    try:
+        number = store.add(store.store_path(), **run)
+    except (sqlite3.Error, OSError) as error:  # the answer stands without its row
+        print(f"ctr: not stored in {store.store_path()}: {error}", file=sys.stderr)
+    else:
+        print(f"run {number} in {store.store_path()}", file=sys.stderr)
+
+
+def _publish(
+    name: str, rest: list[str], module: ModuleType, config: Any, writing: Path
+) -> dict[str, Any]:
+    """Answer the question; write result.json, pictures and page; return the row to store."""
+    from experiments import provenance, report, serial
+
+    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    clock = time.monotonic()
+    result = module.run(config, Progress())
+    run = {
+        "started": started,
+        "command": shlex.join(["ctr", *name.split(), *rest]),
+        "question": COMMANDS[name].asks,
+        "config": serial.plain(config),
+        "seed": getattr(config, "seed", None),
+        "inputs": serial.plain(result.inputs),
+        "versions": provenance.versions(),
+        "wall_seconds": round(time.monotonic() - clock, 1),
+        "peak_bytes": provenance.peak_memory(),
+        "result": serial.plain(result),
+    }
+    sections = module.sections(result)
+    (writing / output.RESULT).write_text(serial.dumps(run), encoding="utf-8")
+    report.write(writing, COMMANDS[name].asks, sections, _facts(run))
+    _print(sections)
+    return run
+
+
+def _facts(run: dict[str, Any]) -> dict[str, str]:
+    """The footer of the page: what was run, on what, with what."""
+    shown = {k: run[k] for k in ("command", "started", "seed")}
+    shown |= {"wall time": f"{run['wall_seconds']:.0f} s"}
+    shown |= {"peak memory": f"{run['peak_bytes'] / 2**30:.2f} GiB"}
+    shown |= {k: v for k, v in run["inputs"].items() if k != "kind"}
+    shown |= {"config": json.dumps(run["config"]), "versions": json.dumps(run["versions"])}
+    return {k: str(v) for k, v in shown.items() if v not in (None, [], {}, "")}
+
+
+def _print(sections: list[Any]) -> None:
+    """The answer on standard output: text and tables, no pictures."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(soft_wrap=True)
+    for section in sections:
+        console.print(f"\n[bold]{section.title}[/bold]")
+        for paragraph in section.text:
+            console.print(paragraph, markup=False, highlight=False)
+        for table in section.tables:
+            grid = Table(*table.columns, box=None, pad_edge=False)
+            for row in table.rows:
+                grid.add_row(*row)
+            console.print(grid)
+            if table.caption:
+                console.print(table.caption, markup=False, highlight=False, style="dim")

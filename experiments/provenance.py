@@ -1,0 +1,54 @@
+"""What a run depended on, recorded so that the same question can be asked again."""
+
+import hashlib
+import importlib.metadata
+import platform
+import resource
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+LIBRARIES = ("catch-tag-release", "torch", "transformers", "jax", "flax", "optax", "numpy")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run read: the model, the text, and the decisions taken on the way."""
+
+    model: str | None = None
+    model_sha256: str | None = None
+    text: str | None = None
+    text_sha256: str | None = None
+    bos: str | None = None
+    first_ids: tuple[int, ...] = ()
+    device: str = "cpu"
+    dtype: str = "float32"
+    kernels: dict[str, str] = field(default_factory=dict)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries whose numbers we report."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for library in LIBRARIES:
+        try:
+            found[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            found[library] = "missing"
+    return found
+
+
+def sha256_text(text: str) -> str:
+    """SHA-256 of the text's UTF-8 bytes."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def peak_memory() -> int:
+    """Largest resident size of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,89 @@
+"""A run as one page: sections of text, pictures and tables, in one file that needs nothing else."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+# Okabe and Ito's palette: told apart by colour-blind readers and in print.
+INK, BLUE, ORANGE, GREEN, RED, SKY, PINK = (
+    "#222222", "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7",
+)  # fmt: skip
+STYLE: dict[str, Any] = {
+    "figure.dpi": 110,
+    "savefig.dpi": 160,
+    "savefig.bbox": "tight",
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#666666",
+    "axes.prop_cycle": mpl.cycler(color=[BLUE, ORANGE, GREEN, RED, SKY, PINK]),
+    "legend.frameon": False,
+    "image.interpolation": "nearest",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "catch-tag-release",  # the same picture has the same bytes
+}
+
+
+class Picture(NamedTuple):
+    """A figure, the name of its files, and what to see in it."""
+
+    name: str
+    figure: Figure
+    caption: str
+
+
+class Table(NamedTuple):
+    """Rows of text under column names."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the page. `html` is for coloured text and is trusted: escape what goes in."""
+
+    title: str
+    text: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    pictures: Sequence[Picture] = ()
+    html: str = ""
+
+
+def write(folder: Path, title: str, sections: Sequence[Section], facts: dict[str, str]) -> None:
+    """Write `report.html` and every picture as PNG and SVG into `folder`.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written.
+    """
+    encoded = {}
+    pictures = [picture for section in sections for picture in section.pictures]
+    if pictures:
+        (folder / "pictures").mkdir()
+    with mpl.rc_context(STYLE):
+        for picture in pictures:
+            stem = folder / "pictures" / picture.name
+            # Without a date the same result gives the same file.
+            picture.figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})
+            picture.figure.savefig(stem.with_suffix(".png"))
+            encoded[picture.name] = base64.b64encode(stem.with_suffix(".svg").read_bytes()).decode()
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("experiments"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("report.html").render(
+        title=title, sections=sections, facts=facts, encoded=encoded
+    )
+    (folder / "report.html").write_text(page, encoding="utf-8")

@@ -1,0 +1,85 @@
+"""The run store: one SQLite file, one row a run, exported as JSON."""
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from experiments.serial import plain
+
+COLUMNS = (
+    "started", "command", "question", "config", "seed", "inputs", "versions", "wall_seconds",
+    "peak_bytes", "out", "result",
+)  # fmt: skip
+
+
+class Row(NamedTuple):
+    """One run, as it is stored; everything but the numbers is text or JSON text."""
+
+    id: int
+    started: str
+    command: str
+    question: str
+    config: dict[str, Any]
+    seed: int | None
+    inputs: dict[str, Any]
+    versions: dict[str, str]
+    wall_seconds: float
+    peak_bytes: int
+    out: str
+    result: dict[str, Any]
+
+
+def store_path() -> Path:
+    """$CTR_STORE, or runs.sqlite in the user's data folder."""
+    if chosen := os.environ.get("CTR_STORE"):
+        return Path(chosen)
+    home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(home) / "catch-tag-release" / "runs.sqlite"
+
+
+@contextmanager
+def _connected(path: Path) -> Iterator[sqlite3.Connection]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(path, timeout=30)) as connection, connection:
+        connection.execute("PRAGMA journal_mode=WAL")  # readers and writers at once, and kill -9
+        connection.execute(
+            f"CREATE TABLE IF NOT EXISTS runs (id INTEGER PRIMARY KEY, {', '.join(COLUMNS)})"
+        )
+        yield connection
+
+
+def add(path: Path, **run: Any) -> int:
+    """Store one run; the keywords are the columns. Returns its number."""
+    values = [_cell(run[column]) for column in COLUMNS]
+    marks = ", ".join("?" * len(COLUMNS))
+    with _connected(path) as connection:
+        cursor = connection.execute(
+            f"INSERT INTO runs ({', '.join(COLUMNS)}) VALUES ({marks})", values
+        )
+        return int(cursor.lastrowid or 0)
+
+
+def rows(path: Path) -> list[Row]:
+    """Every stored run, oldest first."""
+    if not path.exists():
+        return []
+    with _connected(path) as connection:
+        found = connection.execute(f"SELECT id, {', '.join(COLUMNS)} FROM runs ORDER BY id")
+        return [Row(*(_value(name, cell) for name, cell in zip(Row._fields, row, strict=True)))
+                for row in found.fetchall()]  # fmt: skip
+
+
+JSON_COLUMNS = {"config", "inputs", "versions", "result"}
+
+
+def _cell(value: Any) -> Any:
+    value = plain(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
+
+
+def _value(name: str, cell: Any) -> Any:
+    return json.loads(cell) if name in JSON_COLUMNS else cell
