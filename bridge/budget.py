@@ -1,0 +1,73 @@
+"""Exact budgets: how many numbers a matrix may keep, and what an operator stores and computes."""
+
+from typing import NamedTuple
+
+from torch import nn
+
+from bridge.operators import Operator
+from bridge.patterns import exact
+from mech.errors import BadInput
+
+
+class SparseLowRank(NamedTuple):
+    """How a budget is spent on a sparse and a low-rank term."""
+
+    rank: int
+    kept_per_row: int
+    kept: int
+    allowed: int
+
+
+def sparse_low_rank(
+    d_out: int, d_in: int, *, compression: float, rank_ratio: float
+) -> SparseLowRank:
+    """r = ⌊κ (1-ρ) m n / (m+n)⌋ and k = ⌊(1-κ) (1-ρ) n⌋ entries a row, for W of m rows, n columns.
+
+    Both are rounded down, so r (m+n) + k m ≤ (1-ρ) m n always; where (1-κ) (1-ρ) n is whole, as
+    in every published setting, k is that of the release of OATS. ρ is `compression`, κ is
+    `rank_ratio`. Raises BadInput where either is outside (0, 1) or [0, 1).
+    """
+    if not 0 < compression < 1:
+        raise BadInput(f"compression {compression}: it must be above 0 and below 1")
+    if not 0 <= rank_ratio < 1:
+        raise BadInput(f"rank_ratio {rank_ratio}: it must be at least 0 and below 1")
+    density, share = 1 - exact(compression), exact(rank_ratio)
+    rank = int(share * density * d_out * d_in / (d_out + d_in))
+    kept_per_row = int((1 - share) * density * d_in)
+    kept = rank * (d_out + d_in) + kept_per_row * d_out
+    allowed = int(density * d_out * d_in)
+    assert kept <= allowed, (kept, allowed)
+    return SparseLowRank(rank, kept_per_row, kept, allowed)
+
+
+class Cost(NamedTuple):
+    """What stands where a linear of `parameters` weights stood; a bias is in bits and flops."""
+
+    parameters: int
+    kept: int
+    bits: int
+    flops: int
+
+    @property
+    def density(self) -> float:
+        """kept / parameters."""
+        return self.kept / self.parameters
+
+    def __add__(self, other: "Cost") -> "Cost":  # type: ignore[override]
+        return Cost(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+def cost(module: Operator | nn.Linear, parameters: int | None = None) -> Cost:
+    """The cost of an operator that replaced `parameters` weights, or of a linear itself.
+
+    bits: the numbers kept in their own format, a bitmask for the places of unstructured ones.
+    flops: a token, two a multiply-add, of the arithmetic needed (not of a simulation of it).
+    """
+    if isinstance(module, Operator):
+        if parameters is None:
+            raise TypeError("cost of an operator: say how many parameters it replaced")
+        return Cost(parameters, module.parameters_kept(), module.bits(), module.flops())
+    weight, bias = module.weight, 0 if module.bias is None else module.bias.numel()
+    width = weight.element_size() * 8
+    count = weight.numel()
+    return Cost(count, count, (count + bias) * width, 2 * count + bias)

@@ -1,0 +1,75 @@
+"""What a compression left behind: a line for every linear, totals, and the way back."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from torch import nn
+
+from bridge.budget import Cost
+from bridge.sites import block_of, place
+
+
+class Row(NamedTuple):
+    """One linear.
+
+    delta_w: ‖W - Ŵ‖²_F / parameters, the mean squared change of a weight.
+    error: ‖(W - Ŵ) D‖_F / ‖W D‖_F with D = diag √E[x²], over the calibration tokens.
+    seconds: wall time of the method on this linear.
+    """
+
+    name: str
+    shape: tuple[int, int]
+    cost: Cost
+    delta_w: float
+    error: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Compression:
+    """The rows, in order of depth, and the linears that were replaced.
+
+    `originals` holds the dense weights for `restore`; they stay in memory as long as it does.
+    """
+
+    method: str
+    rows: tuple[Row, ...]
+    tokens: int
+    originals: dict[str, nn.Module] = field(repr=False)
+
+    @property
+    def cost(self) -> Cost:
+        """Of all compressed linears together."""
+        first, *rest = (row.cost for row in self.rows)
+        return sum(rest, start=first)
+
+    @property
+    def density(self) -> float:
+        """Parameters kept / parameters, over all compressed linears."""
+        return self.cost.density
+
+    @property
+    def block_delta_w(self) -> dict[int, float]:
+        """Δ_W of each block: Σ ‖W - Ŵ‖²_F / Σ parameters over its compressed linears."""
+        sums: dict[int, tuple[float, int]] = {}
+        for row in self.rows:
+            change, count = sums.get(block_of(row.name), (0.0, 0))
+            parameters = row.cost.parameters
+            sums[block_of(row.name)] = (change + row.delta_w * parameters, count + parameters)
+        return {block: change / count for block, (change, count) in sums.items()}
+
+    @property
+    def delta_w(self) -> float:
+        """Δ_W: the mean over blocks of `block_delta_w`."""
+        blocks = self.block_delta_w.values()
+        return sum(blocks) / len(blocks)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the method over all linears, calibration not counted."""
+        return sum(row.seconds for row in self.rows)
+
+
+def restore(model: nn.Module, compression: Compression) -> None:
+    """Put the linears back that `compression` replaced, in place."""
+    place(model, compression.originals)

@@ -1,0 +1,66 @@
+"""OATS: outlier-aware sparse plus low rank (Zhang and Papyan 2024, arXiv:2409.13652)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from bridge.budget import sparse_low_rank
+from bridge.operators import LinearOperator, LowRank, Sparse, Weight
+from bridge.splitting import Truncation, WarmSubspace
+from bridge.statistics import Moment, Statistic, diagonal_moment
+from mech.errors import BadInput
+
+WARM = WarmSubspace()
+
+
+def scale(seen: Moment) -> Float[Tensor, " d_in"]:
+    """√E[x²], no smaller than 1e-4 of its median over the channels that are not dead.
+
+    A dead channel (E[x²] = 0) would be divided by zero when the scale is undone, an almost dead
+    one would amplify what the low-rank term leaves on it. With no live channel: all ones.
+    """
+    root = seen.mean.sqrt()
+    alive = root[root > 0]
+    if not len(alive):
+        return root.new_ones(root.shape)
+    return root.clamp_min(1e-4 * alive.median())
+
+
+@dataclass(frozen=True)
+class OATS:
+    """W D ≈ L + S with D = diag √E[x²], by alternating SVDᵣ and HT_k; Ŵ = (L + S) D⁻¹.
+
+    The SVD step comes first and the scale is undone once, at the end. Arithmetic is in float32.
+    """
+
+    compression: float = 0.5
+    """Fraction of the parameters that is removed (ρ in the paper)."""
+    rank_ratio: float = 0.25
+    """Share of the kept parameters that is spent on the low-rank term (κ)."""
+    iterations: int = 80
+    """Alternations of the definition, whose error `truncation` has to reach."""
+    truncation: Truncation = WARM
+    """How an iteration is computed: FullSVD (the definition) or WarmSubspace (fast)."""
+    statistic: ClassVar[Statistic[Moment]] = diagonal_moment
+
+    def __post_init__(self):
+        sparse_low_rank(2, 2, compression=self.compression, rank_ratio=self.rank_ratio)
+        if self.iterations < 1:
+            raise BadInput(f"iterations {self.iterations}: at least one")
+
+    def __call__(self, weight: Weight, seen: Moment) -> LinearOperator:
+        budget = sparse_low_rank(
+            *weight.shape, compression=self.compression, rank_ratio=self.rank_ratio
+        )
+        columns = scale(seen).to(weight.device, weight.float().dtype)
+        split = self.truncation(
+            weight.float() * columns,
+            rank=budget.rank,
+            keep=budget.kept_per_row,
+            iterations=self.iterations,
+            scale=columns,
+        )
+        low = LowRank(split.left.to(weight.dtype), (split.right / columns).to(weight.dtype))
+        return Sparse((split.sparse / columns).to(weight.dtype)) + low

@@ -1,0 +1,94 @@
+"""Where operators stand: the linears under a model's decoder blocks, by name.
+
+A name is `layers.<block>.<path inside the block>`, as in "layers.3.self_attn.q_proj", whatever
+the family calls its list of blocks. Embeddings, the head and the norms are no linears of a
+block: they have no name here and are never touched.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from bridge.operators import Affine, LinearOperator, Operator
+from mech.blocks import decoder_blocks
+from mech.errors import BadInput
+
+
+def linears(model: nn.Module, select: str = "*") -> dict[str, nn.Linear]:
+    """The linears whose name matches the fnmatch glob `select`, in order of depth.
+
+    Raises BadInput where none matches, where blocks keep weights in GPT-2's transposed Conv1D,
+    and where a weight is not a plain matrix of floats in memory (quantised or off-loaded).
+    """
+    found = {}
+    for name, module in _modules(model):
+        if type(module).__name__ == "Conv1D":
+            raise BadInput(f"{name} is a Conv1D (GPT-2 keeps weights transposed): not supported")
+        if isinstance(module, nn.Linear):
+            found[name] = module
+    chosen = {name: found[name] for name in matching(found, select, "linear")}
+    for name, linear in chosen.items():
+        if linear.weight.is_meta or not linear.weight.is_floating_point():
+            raise BadInput(
+                f"{name}: its weight is {linear.weight.dtype} on {linear.weight.device}; "
+                "load the model unquantised and in memory"
+            )
+    return chosen
+
+
+def operators(model: nn.Module, select: str = "*") -> dict[str, Operator]:
+    """The operators that stand in a model, those inside other operators left out."""
+    found = {name: module for name, module in _modules(model) if isinstance(module, Operator)}
+    outermost = {
+        name: module
+        for name, module in found.items()
+        if not any(name.startswith(f"{other}.") for other in found)
+    }
+    return {name: outermost[name] for name in matching(outermost, select, "operator")}
+
+
+def matching(names: Iterable[str], select: str, what: str) -> list[str]:
+    """The names that match. Raises BadInput, with the nearest names, where none does."""
+    names = list(names)
+    chosen = [name for name in names if fnmatchcase(name, select)]
+    if chosen:
+        return chosen
+    if not names:
+        raise BadInput(f"there is no {what} under the model's decoder blocks")
+    near = difflib.get_close_matches(select, names, n=3, cutoff=0.3) or names[:3]
+    raise BadInput(f"no {what} matches {select!r}; names are like {', '.join(near)}")
+
+
+def module(model: nn.Module, name: str) -> nn.Module:
+    """What stands at a name. Raises BadInput where nothing does."""
+    names = {n for n, _ in _modules(model)}
+    if name not in names:
+        matching(sorted(names), name, "module")
+    return decoder_blocks(model).get_submodule(name.removeprefix("layers."))
+
+
+def standing(operator: Operator, linear: nn.Linear) -> Operator:
+    """`operator` in the format and place of `linear`, whose bias it keeps."""
+    if isinstance(operator, LinearOperator) and linear.bias is not None:
+        operator = Affine(operator, linear.bias)
+    return operator.to(linear.weight.device, linear.weight.dtype).train(linear.training)
+
+
+def place(model: nn.Module, modules: Mapping[str, nn.Module]) -> None:
+    """Put modules at names, in place."""
+    blocks = decoder_blocks(model)
+    for name, replacement in modules.items():
+        blocks.set_submodule(name.removeprefix("layers."), replacement)
+
+
+def block_of(name: str) -> int:
+    """The block of a name: 3 of "layers.3.self_attn.q_proj"."""
+    return int(name.split(".")[1])
+
+
+def _modules(model: nn.Module) -> Iterable[tuple[str, nn.Module]]:
+    for path, found in decoder_blocks(model).named_modules():
+        if path:
+            yield f"layers.{path}", found

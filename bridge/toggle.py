@@ -1,0 +1,68 @@
+"""Reversible edits of a model: switch terms off, put operators in the place of linears."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from torch import nn
+
+from bridge.operators import LinearOperator, Operator
+from bridge.sites import module, operators, place, standing
+from mech.errors import BadInput
+
+
+@contextmanager
+def without(model: nn.Module, kind: type[LinearOperator], *, select: str = "*") -> Iterator[int]:
+    """The terms of exactly this kind are zero inside, and as they were after.
+
+    `without(model, LowRank)` leaves S of OATS' S + L, `without(model, Sparse)` leaves L; biases
+    stay. `select` is a glob over the names of the linears that the operators replaced. Gives the
+    number of terms. Raises BadInput where no operator or no term matches.
+    """
+    terms = [
+        term
+        for operator in operators(model, select).values()
+        for term in operator.modules()
+        if isinstance(term, LinearOperator) and type(term) is kind
+    ]
+    if not terms:
+        raise BadInput(f"no {kind.__name__} term in the operators that match {select!r}")
+    before = [term.active for term in terms]
+    try:
+        for term in terms:
+            term.active = False
+        yield len(terms)
+    finally:
+        for term, active in zip(terms, before, strict=True):
+            term.active = active
+
+
+@contextmanager
+def swap(model: nn.Module, replacements: Mapping[str, Operator | nn.Linear]) -> Iterator[None]:
+    """Operators stand at the given names inside; what stood there stands there again after.
+
+    A linear's bias stays in force under a LinearOperator. A replacement takes device and dtype
+    of the linear it replaces and is moved in place. Raises BadInput where a name is unknown or
+    a shape differs; the model is then untouched.
+    """
+    before = {name: module(model, name) for name in replacements}
+    inside = {}
+    for name, replacement in replacements.items():
+        old, new = _shape(before[name], name), _shape(replacement, name)
+        if old != new:
+            raise BadInput(f"{name}: a {new} operator in the place of {old}")
+        linear = before[name]
+        fits = isinstance(replacement, Operator) and isinstance(linear, nn.Linear)
+        inside[name] = standing(replacement, linear) if fits else replacement
+    place(model, inside)
+    try:
+        yield
+    finally:
+        place(model, before)
+
+
+def _shape(standing_there: nn.Module, name: str) -> tuple[int, int]:
+    if isinstance(standing_there, nn.Linear):
+        return standing_there.out_features, standing_there.in_features
+    if isinstance(standing_there, Operator):
+        return standing_there.shape
+    raise BadInput(f"{name} is a {type(standing_there).__name__}: not a linear or an operator")
