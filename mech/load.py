@@ -1,0 +1,141 @@
+"""A language model with its tokenizer, checked while it is loaded.
+
+Safetensors and JSON only: nothing that is read here can run code.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from mech.errors import BadInput
+from mech.quiet import quiet
+from mech.source import resolve, weight_files
+
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+class Loaded(NamedTuple):
+    """A model in evaluation mode without gradients, and what identifies it.
+
+    `source` is the file or folder it was read from, or its hub id; `sha256` is of the weight
+    files (of the GGUF file where it came from one).
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    source: Path | str
+    sha256: str
+
+
+def load(
+    name: str,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+    advance: Callable[[str], None] | None = None,
+) -> Loaded:
+    """The model called `name`: `smollm2`, a local folder, a `.gguf` file or a hub id.
+
+    `advance` is told of anything slow (a GGUF file's first conversion). Raises BadInput, in one
+    line, on a model that is unknown, unreachable, incomplete or damaged, on weights that are
+    not finite, and on a dtype or device that cannot be used.
+    """
+    if dtype not in DTYPES:
+        names = ", ".join(str(d).removeprefix("torch.") for d in DTYPES)
+        raise BadInput(f"{dtype} is no dtype to run a model in: choose {names}")
+    place = _device(device)
+    source = resolve(name, advance=advance)
+    for file in weight_files(source.folder):
+        _check_file(file)
+    tokenizer = _tokenizer(source.folder)
+    model = _model(source.folder, dtype)
+    _check_weights(model, source.folder)
+    model.eval().requires_grad_(False).to(device=place)
+    return Loaded(model, tokenizer, name, source.origin, source.sha256)
+
+
+def _device(device: str | torch.device) -> torch.device:
+    try:
+        place = torch.device(device)
+        torch.zeros(1, device=place)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise BadInput(f"device {str(device)!r} cannot be used here: {_line(error)}") from error
+    return place
+
+
+def _check_file(file: Path) -> None:
+    # The header says how long the file is, so a truncated one is found without reading it.
+    try:
+        with safe_open(file, framework="pt"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise BadInput(
+            f"{file} is damaged ({_line(error)}): delete it and fetch or convert it again"
+        ) from error
+
+
+def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    try:
+        with quiet():
+            return AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+    except Exception as error:
+        raise BadInput(f"the tokenizer in {folder} cannot be read: {_line(error)}") from error
+
+
+def _model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+    try:
+        with quiet():
+            model, info = _read(folder, dtype)
+    except Exception as error:
+        raise BadInput(f"the model in {folder} cannot be read: {_line(error)}") from error
+    # transformers fills what a file lacks with fresh random numbers, and only warns.
+    if absent := sorted(info["missing_keys"]):
+        raise BadInput(
+            f"{folder} lacks {len(absent)} weights that its config.json asks for, first "
+            f"{absent[0]}: the files do not belong together"
+        )
+    return model
+
+
+def _read(folder: Path, dtype: torch.dtype) -> Any:
+    # Any: with `output_loading_info` a pair comes back, which the declared type does not know.
+    return AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=dtype,
+        use_safetensors=True,
+        local_files_only=True,
+        trust_remote_code=False,
+        output_loading_info=True,
+    )
+
+
+def _check_weights(model: PreTrainedModel, folder: Path) -> None:
+    for name, weight in model.named_parameters():
+        if not torch.isfinite(weight).all():
+            raise BadInput(
+                f"{name} ({_place(name)}) in {folder} holds NaN or inf in "
+                f"{str(weight.dtype).removeprefix('torch.')}: fetch the file again, or choose "
+                "a dtype of wider range"
+            )
+
+
+def _place(name: str) -> str:
+    layer = next((part for part in name.split(".") if part.isdigit()), None)
+    return "outside the blocks" if layer is None else f"block {layer}"
+
+
+def _line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
