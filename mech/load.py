@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -60,7 +61,8 @@ def load(
     tokenizer = _tokenizer(source.folder)
     model = _model(source.folder, dtype)
     _check_weights(model, source.folder)
-    model.eval().requires_grad_(False).to(device=place)
+    # Through Module: the type of a model's own `to`, which is wrapped, cannot be followed.
+    nn.Module.to(model.eval().requires_grad_(False), device=place)
     return Loaded(model, tokenizer, name, source.origin, source.sha256)
 
 
