@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from toy.errors import NonPositiveQuery
 from toy.inputs import check_magnitude, check_numbers, check_scale, check_segment
-from toy.logs import log_sigmoid, quiet
+from toy.logs import ROUNDING, log_sigmoid, quiet
 
 
 class Interval(NamedTuple):
@@ -96,6 +96,15 @@ def error_bound(T: int, t: int, X: float, *, s_tag: float, b: float = 0.0, d: fl
     uneven, contrast = _rates(T, t, X, s_tag, b, d)
     leak = (2 * t - 1) * contrast / ((t - 1) * contrast + T - t)
     return float(X * (2 * np.tanh(uneven / 4) + leak))
+
+
+def relative_rounding(X: float, *, s_tag: float, b: float = 0.0) -> float:
+    """How far, relatively, float64 may leave `error_bound` and `residual` from their exact values.
+
+    The query is a difference of parts as large as |b| X + q, so that a logit q (s - 1) carries
+    the rounding of |b| X (s - 1) besides its own, and the leak is e to the logit.
+    """
+    return ROUNDING + 64 * float(np.finfo(np.float64).eps) * abs(b) * X * (s_tag - 1)
 
 
 def smallest_s_tag(T: int, t: int, X: float, *, b: float = 0.0, d: float = 1.0) -> float:

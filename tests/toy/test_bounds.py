@@ -13,6 +13,10 @@ TINY = 1e-300
 """Where exponentials leave float64's normal range both sides are as good as 0."""
 
 
+def rounding(X, at):
+    return bounds.relative_rounding(X, s_tag=at["s_tag"], b=at["b"])
+
+
 @st.composite
 def settings(draw, uneven=False):
     """T, t, X and weights with a positive guaranteed query, close to that edge and far from it."""
@@ -48,7 +52,7 @@ def test_theorem_b(data):
     T, t, X, at = data.draw(settings())
     x = data.draw(inputs(T, t, X))
     found = abs(theorem.residual(x, t, **at))
-    assert found <= bounds.error_bound(T, t, X, **at) * (1 + ROUNDING) + TINY
+    assert found <= bounds.error_bound(T, t, X, **at) * (1 + rounding(X, at)) + TINY
 
 
 @given(st.data())
@@ -66,7 +70,7 @@ def test_companions(data):
     row = theorem.readout(x, t, **at)
     uniform = np.where(np.arange(T) < t, 0.0, 1 / (T - t))
     distance = np.abs(row - uniform).sum() / 2
-    assert distance <= bounds.readout_bound(T, t, X, **at) + ROUNDING
+    assert distance <= bounds.readout_bound(T, t, X, **at) + rounding(X, at)
 
 
 @given(st.data())
@@ -79,7 +83,7 @@ def test_corollary(data):
     uneven = X / 2 * (s - 1) * (d * (s - 1) + abs(b) * X) * rho
     leak = X * (2 * t - 1) / (T - t) * np.exp(-L)
     bound = bounds.error_bound(T, t, X, **at)
-    assert bound <= (uneven + leak) * (1 + ROUNDING) + TINY
+    assert bound <= (uneven + leak) * (1 + rounding(X, at)) + TINY
 
 
 @given(st.data())
@@ -95,8 +99,7 @@ def test_against_the_formula_in_60_digits(data):
         L = q_lo * (s - 1) / (1 + rho)
         exact = 2 * x * mpmath.tanh(uneven / 4)
         exact += (2 * t - 1) * x / (t - 1 + (T - t) * mpmath.exp(L))
-        # q_lo is a difference: at its edge the rounding of its two parts remains.
-        room = ROUNDING + 64 * np.finfo(float).eps * abs(b * x) * (s - 1)
+        room = rounding(X, at)
         assert abs(bounds.error_bound(T, t, X, **at) / exact - 1 if exact > TINY else 0) <= room
 
 
