@@ -16,7 +16,7 @@ from bridge.method import Method
 from bridge.methods.oats import scale
 from bridge.operators import LinearOperator, Stack
 from bridge.sites import block_of, linears, place, standing
-from bridge.statistics import Moment, diagonal_moment
+from bridge.statistics import Inputs, Moment, diagonal_moment
 from bridge.stream import Call, Stream, hooked, record
 from mech.blocks import decoder_blocks
 from mech.errors import BadInput
@@ -27,6 +27,13 @@ class Seen(NamedTuple):
 
     statistic: Any
     moment: Moment
+
+    def with_inputs(self, method: Method, x: Inputs) -> "Seen":
+        """And `x` too."""
+        moment = diagonal_moment.update(self.moment, x)
+        if method.statistic is diagonal_moment:
+            return Seen(moment, moment)
+        return Seen(method.statistic.update(self.statistic, x), moment)
 
 
 def compress(
@@ -122,9 +129,8 @@ def _watch(
 
     def watcher(name: str):
         def hook(_, args, kwargs):
-            x = (args[0] if args else kwargs["input"]).flatten(0, -2)
-            statistic = method.statistic.update(seen[name].statistic, x)
-            seen[name] = Seen(statistic, diagonal_moment.update(seen[name].moment, x))
+            x = args[0] if args else kwargs["input"]
+            seen[name] = seen[name].with_inputs(method, x.flatten(0, -2))
 
         return hook
 

@@ -39,14 +39,13 @@ def linears(model: nn.Module, select: str = "*") -> dict[str, nn.Linear]:
 
 
 def operators(model: nn.Module, select: str = "*") -> dict[str, Operator]:
-    """The operators that stand in a model, those inside other operators left out."""
+    """The operators that stand at matching names, those inside other operators left out."""
     found = {name: module for name, module in _modules(model) if isinstance(module, Operator)}
-    outermost = {
-        name: module
-        for name, module in found.items()
-        if not any(name.startswith(f"{other}.") for other in found)
+    return {
+        name: operator
+        for name, operator in found.items()
+        if fnmatchcase(name, select) and not any(name.startswith(f"{o}.") for o in found)
     }
-    return {name: outermost[name] for name in matching(outermost, select, "operator")}
 
 
 def matching(names: Iterable[str], select: str, what: str) -> list[str]:

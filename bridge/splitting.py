@@ -96,11 +96,16 @@ class WarmSubspace:
             return Split(target[:, :0], target[:0], hard_threshold(target, keep))
         start = _start(target, rank, self.seed)
         steps = math.ceil(iterations / self.acceleration)
-        fast = _alternate(target, start, keep, self._schedule(steps, keep))
-        plain = [_Step(0.0, 1.0, keep)] * (iterations - 1)
-        if steps > 1 and not _sound(target, fast, _alternate(target, start, keep, []), scale):
-            return _alternate(target, start, keep, plain)
-        return fast
+        first = _alternate(target, start, keep, [])
+        if steps == 1:
+            return first
+        try:
+            fast = _alternate(target, start, keep, self._schedule(steps, keep))
+        except torch.linalg.LinAlgError:  # the numbers grew out of range
+            fast = None
+        if fast is not None and _sound(target, fast, first, scale):
+            return fast
+        return _alternate(target, start, keep, [_Step(0.0, 1.0, keep)] * (iterations - 1))
 
     def _schedule(self, steps: int, keep: int) -> list[_Step]:
         """All iterations but the last, which is plain."""

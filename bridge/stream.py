@@ -65,8 +65,10 @@ def record(model: nn.Module, batches: Sequence[Int[Tensor, "batch seq"]]) -> Rec
     with hooked(
         [(b, "pre", before(i)) for i, b in enumerate(blocks)] + [(b, "post", after) for b in blocks]
     ):
+        # Without the head: its logits would be the largest thing in memory, and nobody reads them.
+        body = getattr(model, "base_model", model)
         for tokens in batches:
-            model(input_ids=tokens.to(next(model.parameters()).device), use_cache=False)
+            body(input_ids=tokens.to(next(model.parameters()).device), use_cache=False)
     return Recording(resid, calls)
 
 

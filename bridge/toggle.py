@@ -25,7 +25,11 @@ def without(model: nn.Module, kind: type[LinearOperator], *, select: str = "*") 
         if isinstance(term, LinearOperator) and type(term) is kind
     ]
     if not terms:
-        raise BadInput(f"no {kind.__name__} term in the operators that match {select!r}")
+        names = list(operators(model)) or ["none: the model is not compressed"]
+        raise BadInput(
+            f"no {kind.__name__} term in an operator that matches {select!r}; "
+            f"operators are like {', '.join(names[:3])}"
+        )
     before = [term.active for term in terms]
     try:
         for term in terms:
@@ -51,8 +55,9 @@ def swap(model: nn.Module, replacements: Mapping[str, Operator | nn.Linear]) -> 
         if old != new:
             raise BadInput(f"{name}: a {new} operator in the place of {old}")
         linear = before[name]
-        fits = isinstance(replacement, Operator) and isinstance(linear, nn.Linear)
-        inside[name] = standing(replacement, linear) if fits else replacement
+        if isinstance(replacement, Operator) and isinstance(linear, nn.Linear):
+            replacement = standing(replacement, linear)
+        inside[name] = replacement
     place(model, inside)
     try:
         yield

@@ -1,0 +1,111 @@
+"""The fast alternation answers to the definition."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from bridge import splitting
+from bridge.splitting import FullSVD, Split, WarmSubspace
+
+
+def real_spectrum(d_out: int, d_in: int, generator: torch.Generator) -> Tensor:
+    """Singular values that fall as a power, a few outlier columns: what a scaled weight is like."""
+    q = torch.linalg.qr(torch.randn(d_out, min(d_out, d_in), generator=generator))[0]
+    p = torch.linalg.qr(torch.randn(d_in, min(d_out, d_in), generator=generator))[0]
+    decay = torch.arange(1, min(d_out, d_in) + 1).pow(-0.7)
+    columns = torch.ones(d_in)
+    columns[torch.randperm(d_in, generator=generator)[:3]] = 30
+    return (q * decay) @ p.mT * columns
+
+
+def error(target: Tensor, split: Split) -> float:
+    residual = target.double() - split.left.double() @ split.right.double() - split.sparse.double()
+    return float(residual.norm() / target.double().norm())
+
+
+@pytest.mark.parametrize("shape", [(65, 120), (120, 65), (97, 97), (300, 61)])
+def test_fast_reaches_the_error_of_eighty_full_svds(shape, generator):
+    target = real_spectrum(*shape, generator)
+    d_out, d_in = shape
+    rank, keep = d_out * d_in // (8 * (d_out + d_in)), 3 * d_in // 8
+    definition = FullSVD()(target, rank=rank, keep=keep, iterations=80)
+    fast = WarmSubspace()(target, rank=rank, keep=keep, iterations=80)
+    assert error(target, fast) <= 1.001 * error(target, definition)
+    assert fast.left.shape == (d_out, rank)
+    assert fast.sparse.count_nonzero(1).tolist() == [keep] * d_out
+
+
+def test_more_iterations_of_the_definition_never_hurt(generator):
+    target = real_spectrum(33, 47, generator).double()
+    errors = [error(target, FullSVD()(target, rank=3, keep=9, iterations=n)) for n in (1, 2, 5, 20)]
+    assert errors == sorted(errors, reverse=True)
+
+
+@pytest.mark.parametrize("solver", [FullSVD(), WarmSubspace()], ids=["full", "warm"])
+def test_recovers_a_matrix_that_is_sparse_plus_low_rank(solver, generator):
+    low = 10 * torch.randn(40, 2, generator=generator) @ torch.randn(2, 50, generator=generator)
+    spikes = torch.zeros(40, 50)
+    for i, row in enumerate(spikes):
+        row[torch.randperm(50, generator=generator)[:3]] = 5.0 + i / 10
+    split = solver(low + spikes, rank=2, keep=3, iterations=80)
+    assert error(low + spikes, split) < 1e-3
+
+
+@pytest.mark.parametrize("solver", [FullSVD(), WarmSubspace()], ids=["full", "warm"])
+def test_without_a_rank_it_is_the_threshold(solver, generator):
+    target = torch.randn(5, 9, generator=generator)
+    split = solver(target, rank=0, keep=4, iterations=3)
+    assert split.left.shape == (5, 0)
+    assert torch.equal(split.sparse, splitting.hard_threshold.on("reference")(target, 4))
+
+
+def test_a_rank_that_is_not_there_is_no_trouble(generator):
+    """Rank one asked as rank four, and nothing at all."""
+    thin = torch.randn(30, 1, generator=generator) @ torch.randn(1, 40, generator=generator)
+    for target in (thin, torch.zeros(30, 40)):
+        split = WarmSubspace()(target, rank=4, keep=5, iterations=80)
+        assert all(part.isfinite().all() for part in split)
+        assert (target - split.left @ split.right - split.sparse).norm() <= 1e-3 * thin.norm()
+
+
+def test_the_same_seed_gives_the_same_split(generator):
+    target = real_spectrum(30, 41, generator)
+    splits = [WarmSubspace(seed=s)(target, rank=3, keep=9, iterations=40) for s in (0, 0, 1)]
+    assert all(torch.equal(a, b) for a, b in zip(splits[0], splits[1], strict=True))
+    assert not torch.equal(splits[0].left, splits[2].left)
+
+
+@pytest.mark.parametrize("momentum", [(1.5, 1.5), (5.0, 9.0)], ids=["grows", "overflows"])
+def test_a_blow_up_falls_back_to_the_plain_loop(momentum, generator):
+    """Far outside the stable region the guard steps in and the answer is still good."""
+    target = real_spectrum(50, 70, generator)
+    guarded = WarmSubspace(momentum=momentum)(target, rank=4, keep=26, iterations=80)
+    plain = [splitting._Step(0.0, 1.0, 26)] * 79
+    expected = splitting._alternate(target, splitting._start(target, 4, 0), 26, plain)
+    assert torch.equal(guarded.sparse, expected.sparse)
+    definition = FullSVD()(target, rank=4, keep=26, iterations=80)
+    assert error(target, guarded) < 1.05 * error(target, definition)
+
+
+def test_the_guard_reads_the_unscaled_error_too(generator):
+    """Harm on an almost dead channel shows only when the scale is undone."""
+    target = torch.randn(20, 30, generator=generator)
+    scale = torch.ones(30)
+    scale[7] = 1e-4
+    zeros = torch.zeros(20, 1), torch.zeros(1, 30)
+    fine = Split(*zeros, torch.where(torch.arange(30) < 15, target, 0))
+    harm = torch.zeros(20, 30)
+    harm[:, 7] = 0.1
+    better = torch.where(torch.arange(30) < 20, target, 0)
+    assert splitting._sound(target, Split(*zeros, better), fine, scale)
+    assert not splitting._sound(target, Split(*zeros, better + harm), fine, scale)
+    assert splitting._sound(target, Split(*zeros, better + harm), fine, None)
+
+
+def test_rows_are_streamed_in_blocks_without_a_seam(generator, monkeypatch):
+    target = real_spectrum(53, 31, generator)
+    whole = WarmSubspace()(target, rank=3, keep=9, iterations=40)
+    monkeypatch.setattr(splitting, "BLOCK", 16)
+    blocks = WarmSubspace()(target, rank=3, keep=9, iterations=40)
+    # Another order of summation, amplified a little by ten iterations.
+    assert error(target, blocks) == pytest.approx(error(target, whole), rel=1e-3)
