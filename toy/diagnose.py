@@ -36,16 +36,16 @@ class Diagnosis(NamedTuple):
 
 def singular_values(matrix: Float[np.ndarray, "*batch m n"]) -> Float[np.ndarray, "*batch k"]:
     """Largest first; NaN for a matrix that is not finite."""
-    finite = np.isfinite(matrix).all(axis=(-2, -1))
-    values = np.linalg.svd(np.where(finite[..., None, None], matrix, 0.0), compute_uv=False)
-    return np.where(finite[..., None], values, np.nan)
+    finite = np.isfinite(matrix).all(axis=(-2, -1), keepdims=True)
+    values = np.linalg.svd(np.where(finite, matrix, 0.0), compute_uv=False)
+    return np.where(np.squeeze(finite, axis=-1), values, np.nan)
 
 
 def effective_rank(values: Float[np.ndarray, "*batch k"]) -> Float[np.ndarray, "*batch"]:
     """exp(H(sigma / sum sigma)): 1 for one direction, k for k equal ones (Roy, Vetterli 2007)."""
     share = values / values.sum(axis=-1, keepdims=True)
-    bits = np.where(share > 0, share * np.log(np.where(share > 0, share, 1.0)), 0.0 * share)
-    return np.exp(-bits.sum(axis=-1))
+    logs = np.log(np.where(share > 0, share, 1.0))  # 0 log 0 = 0, and NaN stays NaN in `share`
+    return np.exp(-(share * logs).sum(axis=-1))
 
 
 def _masked_mean(values: Float[Array, "b s"], where: Bool[Array, "b s"]) -> Float[Array, ""]:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 from toy import reduced
 from toy.errors import Refused
@@ -65,7 +65,7 @@ PRESETS = {
         w_v1=0.0, w_qk=0.0, w_v2=0.0, w_noise=0.5, s_tag=0.0, s_tag_noise=1.0, s_num_noise=1.0
     ),
 }
-"""`diagonal` finds the mechanism; `default-init`, plain Gaussian weights, is there because it fails."""
+"""`diagonal` finds the mechanism; `default-init`, plain Gaussian weights, is kept as it fails."""
 
 _OPTIMIZERS = {"adam": optax.adam, "sgd": optax.sgd}
 
@@ -149,7 +149,7 @@ def _advance(
         updates, moments = jax.vmap(optimizer.update)(gradients, state.moments)
         newly = ~jnp.isfinite(losses) & (state.diverged_at < 0)
         diverged_at = jnp.where(newly, number, state.diverged_at)
-        weights = optax.apply_updates(state.weights, updates)
+        weights = jax.tree.map(jnp.add, state.weights, updates)
         return _State(weights, moments, diverged_at), losses
 
     steps = start + jnp.arange(recipe.steps // recipe.checkpoints)
@@ -185,8 +185,3 @@ def train(recipe: Recipe, *, advance: Callable[[int], None] | None = None) -> Tr
     )
     weights = Weights(*(np.asarray(field) for field in state.weights))
     return Trained(recipe, weights, history, np.asarray(state.diverged_at))
-
-
-def finite(trained: Trained) -> Bool[np.ndarray, " seed"]:
-    """Which seeds never met a loss that is not finite."""
-    return trained.diverged_at < 0
