@@ -1,0 +1,185 @@
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from mech.attention import attend
+from mech.blocks import decoder_blocks, unwrap
+from mech.capture import capture, capture_blocks
+from mech.errors import BadInput
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Several blocks of queries even at 21 tokens: 2 · 6 · 21 floats are one query."""
+    monkeypatch.setattr("mech.capture.attend", partial(attend, block=252 * 5))
+
+
+@torch.no_grad()
+def eager(model, tokens, out):
+    """(resid, pattern, z) by another way: eager attention, and hooks of this test's own."""
+    before = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    stream, heads, handles = [], [], []
+    blocks = decoder_blocks(model)
+    handles.append(blocks[0].register_forward_pre_hook(lambda _, args: stream.append(args[0])))
+    for block in blocks:
+        handles.append(block.register_forward_hook(lambda *a: stream.append(unwrap(a[-1]))))
+        attention = next(
+            m for n, m in block.named_children() if n in ("self_attn", "attention", "attn")
+        )
+        projection = attention.get_submodule(out)
+        handles.append(projection.register_forward_pre_hook(lambda _, args: heads.append(args[0])))
+    found = model(tokens, output_attentions=True, use_cache=False)
+    for handle in handles:
+        handle.remove()
+    model.set_attn_implementation(before)
+    pattern = torch.stack(found.attentions)
+    batch, seq = tokens.shape
+    z = torch.stack([h.view(batch, seq, pattern.shape[2], -1).transpose(1, 2) for h in heads])
+    return torch.stack(stream).numpy(), pattern.numpy(), z.numpy()
+
+
+def close(found, expected, tolerance):
+    np.testing.assert_allclose(found, expected, atol=tolerance * np.abs(expected).max(), rtol=0)
+
+
+def test_streaming_is_eager(tiny, tokens, small_blocks):
+    resid, pattern, z = eager(tiny.model, tokens, tiny.out)
+    trace = capture(tiny.model, tokens)
+    close(trace.resid, resid, 1e-5)
+    close(trace.pattern, pattern, 1e-5)
+    close(trace.z, z, 1e-5)
+    np.testing.assert_array_equal(trace.tokens, tokens)
+    # Uniform attention would give H_21 / 21 = 0.17: the test must be able to see a difference.
+    assert pattern.max(-1).mean() > 0.3
+
+
+def test_streaming_is_eager_in_float64(tiny, tokens, small_blocks, monkeypatch):
+    """Eager attention asks its softmax for float32 whatever the model is; here it is kept exact."""
+    softmax = torch.nn.functional.softmax
+    monkeypatch.setattr(torch.nn.functional, "softmax", lambda x, dim, dtype=None: softmax(x, dim))
+    model = tiny.model.double()
+    resid, pattern, z = eager(model, tokens, tiny.out)
+    trace = capture(model, tokens)
+    assert trace.resid.dtype == trace.pattern.dtype == np.float64
+    close(trace.resid, resid, 1e-12)
+    close(trace.pattern, pattern, 1e-12)
+    close(trace.z, z, 1e-12)
+
+
+def test_blocks_are_the_trace_in_parts(tiny, tokens, small_blocks):
+    trace = capture(tiny.model, tokens)
+    blocks = capture_blocks(tiny.model, tokens, lambda block: block)
+    assert [block.layer for block in blocks] == [0, 1, 2]
+    for block in blocks:
+        np.testing.assert_array_equal(block.resid_pre, trace.resid[block.layer])
+        np.testing.assert_array_equal(block.resid_post, trace.resid[block.layer + 1])
+        np.testing.assert_array_equal(block.z, trace.z[block.layer])
+        received = trace.pattern[block.layer].sum(axis=-2)
+        np.testing.assert_allclose(block.received, received, atol=1e-5)
+
+
+def test_rows_sum_to_one_and_are_causal(tiny, tokens):
+    pattern = capture(tiny.model, tokens).pattern
+    np.testing.assert_allclose(pattern.sum(-1), 1, atol=1e-5)
+    assert not np.triu(pattern, 1).any()
+
+
+@pytest.mark.parametrize("tiny", ["mistral", "gemma2"], indirect=True)
+def test_a_window_hides_what_is_behind_it(tiny, tokens):
+    pattern = capture(tiny.model, tokens).pattern
+    far = np.tril(np.ones((21, 21), bool), -8)
+    assert not pattern[0][..., far].any()
+
+
+def test_the_model_is_as_before(tiny, tokens):
+    def hooks():
+        return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in tiny.model.modules())
+
+    with torch.no_grad():
+        logits = tiny.model(tokens).logits
+    implementation = tiny.model.config._attn_implementation
+    capture(tiny.model, tokens)
+    with pytest.raises(ZeroDivisionError):
+        capture_blocks(tiny.model, tokens, lambda block: 1 // 0)
+    assert tiny.model.config._attn_implementation == implementation
+    assert hooks() == 0
+    with torch.no_grad():
+        assert torch.equal(tiny.model(tokens).logits, logits)
+
+
+def test_one_block_is_in_memory_at_a_time(llama, tokens):
+    import gc
+    import weakref
+
+    alive = []
+
+    def read(block):
+        gc.collect()
+        assert not any(reference() is not None for reference in alive)
+        alive.append(weakref.ref(block.received))
+
+    capture_blocks(llama, tokens, read)
+    assert len(alive) == 3
+
+
+def test_reading_does_not_see_what_is_changed_later(llama, tokens):
+    """A block that adds to the stream in place must not change what was read before it."""
+    kept = capture(llama, tokens)
+    block = decoder_blocks(llama)[1]
+    original = block.forward
+
+    def in_place(hidden_states, *args, **kwargs):
+        return hidden_states.copy_(original(hidden_states, *args, **kwargs))
+
+    block.forward = in_place
+    np.testing.assert_array_equal(capture(llama, tokens).resid, kept.resid)
+
+
+def test_bfloat16_arrives_as_float32(llama, tokens):
+    trace = capture(llama.bfloat16(), tokens)
+    assert {a.dtype for a in trace[1:]} == {np.dtype(np.float32)}
+
+
+def test_training_mode_is_refused(llama, tokens):
+    with pytest.raises(BadInput, match="training mode"):
+        capture(llama.train(), tokens)
+
+
+@pytest.mark.parametrize("bad", [97, -1])
+def test_an_id_outside_the_vocabulary_is_refused(llama, tokens, bad):
+    tokens[1, 3] = bad
+    with pytest.raises(BadInput, match=f"token id {bad} is outside the vocabulary of 97"):
+        capture(llama, tokens)
+
+
+def test_no_tokens_are_refused(llama):
+    with pytest.raises(BadInput, match="no tokens"):
+        capture(llama, torch.zeros(1, 0, dtype=torch.long))
+
+
+def test_an_infinite_activation_names_its_block(llama, tokens):
+    with torch.no_grad():
+        decoder_blocks(llama)[1].get_parameter("mlp.down_proj.weight")[0, 0] = float("inf")
+    with pytest.raises(BadInput, match="leaves block 1 is not finite"):
+        capture_blocks(llama, tokens, lambda block: None)
+
+
+def test_learned_sinks_are_refused_by_name(tokens):
+    config = transformers.GptOssConfig(
+        vocab_size=97, hidden_size=32, intermediate_size=24, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=8, num_local_experts=2,
+        num_experts_per_tok=1, pad_token_id=0,
+    )  # fmt: skip
+    model = transformers.GptOssForCausalLM(config).eval()
+    with pytest.raises(BadInput, match="s_aux"):
+        capture(model, tokens)
+
+
+def test_attention_of_its_own_is_refused(tokens):
+    config = transformers.BloomConfig(vocab_size=97, hidden_size=32, n_layer=2, n_head=4)
+    with pytest.raises(BadInput, match="BloomBlock does not call transformers' Attention"):
+        capture(transformers.BloomForCausalLM(config).eval(), tokens)
