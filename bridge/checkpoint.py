@@ -21,7 +21,9 @@ from torch import nn
 from bridge.operators import Affine, LinearOperator, Operator
 from bridge.sites import operators
 from bridge.toggle import swap
+from mech.digest import sha256
 from mech.errors import BadInput
+from mech.quiet import quiet
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -43,19 +45,22 @@ def save_dense(
     folder = Path(folder).absolute()
     if folder.exists():
         raise BadInput(f"{folder} exists: choose another folder or remove it")
-    # A value that JSON cannot hold is found before anything is written.
-    json.dumps(dict(provenance), allow_nan=False)
+    try:
+        json.dumps(dict(provenance), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"provenance: plain JSON values only ({error})") from error
     with _clear_errors(folder), ExitStack() as stack:
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         stack.callback(shutil.rmtree, partial, ignore_errors=True)
         linears = {name: _linear(op, name) for name, op in operators(model).items()}
-        with swap(model, linears):
+        with swap(model, linears), quiet():
             model.save_pretrained(partial)
             content = content_hash(model)
         if tokenizer is not None:
             tokenizer.save_pretrained(partial)
-        again = type(model).from_pretrained(partial, dtype="auto", local_files_only=True)
+        with quiet():
+            again = type(model).from_pretrained(partial, dtype="auto", local_files_only=True)
         if content_hash(again) != content:
             raise BadInput(f"{folder}: what was written does not load as what was in memory")
         _write_manifest(partial, content, provenance)
@@ -78,7 +83,7 @@ def verify(folder: Path | str) -> dict[str, Any]:
         file = folder / name
         if not file.is_file():
             raise BadInput(f"{file} is missing: save the model again")
-        if file_hash(file) != expected["sha256"]:
+        if sha256([file]) != expected["sha256"]:
             raise BadInput(f"{file} is not the file that was saved: save the model again")
     return content
 
@@ -90,12 +95,6 @@ def content_hash(model: nn.Module) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _linear(operator: Operator, name: str) -> nn.Linear:
@@ -113,7 +112,7 @@ def _linear(operator: Operator, name: str) -> nn.Linear:
 
 def _write_manifest(folder: Path, content: str, provenance: Mapping[str, Any]) -> None:
     files = {
-        str(path.relative_to(folder)): {"sha256": file_hash(path), "bytes": path.stat().st_size}
+        str(path.relative_to(folder)): {"sha256": sha256([path]), "bytes": path.stat().st_size}
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }

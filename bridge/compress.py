@@ -39,7 +39,7 @@ class Seen(NamedTuple):
 def compress(
     model: nn.Module,
     method: Method,
-    batches: Sequence[Int[Tensor, "batch seq"]],
+    batches: Sequence[Int[Tensor, "_batch _seq"]],
     *,
     select: str = "*",
     advance: Callable[[str], None] | None = None,
@@ -51,7 +51,7 @@ def compress(
     compressed, for the inputs of the next. The stream is carried at the block boundary: the
     model itself runs once. `select` is an fnmatch glob over names like
     "layers.3.self_attn.q_proj" (see `bridge.sites`); `batches` holds whole windows of token ids,
-    no padding; `advance` is called with the name of every linear that is done.
+    no padding, of any sizes; `advance` is called with the name of every linear that is done.
 
     All or nothing: on any exception the model is as before. Raises BadInput, naming the linear,
     where a weight, a statistic or an output is not finite, and where `select` matches nothing.
@@ -77,7 +77,7 @@ def compress(
 def compressed(
     model: nn.Module,
     method: Method,
-    batches: Sequence[Int[Tensor, "batch seq"]],
+    batches: Sequence[Int[Tensor, "_batch _seq"]],
     *,
     select: str = "*",
 ) -> Iterator[Compression]:
@@ -92,7 +92,7 @@ def compressed(
 def _walk(
     model: nn.Module,
     method: Method,
-    batches: Sequence[Int[Tensor, "batch seq"]],
+    batches: Sequence[Int[Tensor, "_batch _seq"]],
     chosen: Mapping[str, nn.Linear],
     advance: Callable[[str], None],
 ) -> Iterator[Row]:
@@ -151,7 +151,9 @@ def _replace(model: nn.Module, name: str, linear: nn.Linear, method: Method, see
     seconds = time.perf_counter() - started
     placed = standing(operator, linear)
     delta_w, error = _errors(weight, operator, seen.moment)
-    _check_finite(torch.tensor([delta_w, error]), f"{name}: its compressed weight")
+    _check_finite(
+        torch.tensor([delta_w, error], dtype=torch.float64), f"{name}: its compressed weight"
+    )
     place(model, {name: placed})
     total = cost(placed, weight.numel())
     return Row(name, operator.shape, total, delta_w, error, seconds)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mech.blocks import decoder_blocks, unwrap
 from mech.errors import BadInput
 
-Stream = Float[Tensor, "batch seq d_model"]
+Stream = Float[Tensor, "_batch _seq d_model"]
 
 
 class Call(NamedTuple):
@@ -32,12 +32,12 @@ class Recording(NamedTuple):
     calls: list[list[Call]]
 
 
-def record(model: nn.Module, batches: Sequence[Int[Tensor, "batch seq"]]) -> Recording:
+def record(model: nn.Module, batches: Sequence[Int[Tensor, "_batch _seq"]]) -> Recording:
     """Run `model` once over `batches` and keep how it called its blocks.
 
     Only the first block's input is kept; the rest are masks and positions, which blocks share.
-    Raises BadInput where a block does not get exactly what the block before it returned, since
-    then the stream cannot be carried from block to block.
+    Raises BadInput where the stream is not finite, and where a block does not get exactly what
+    the block before it returned: then it cannot be carried from block to block.
     """
     blocks = decoder_blocks(model)
     resid: list[Stream] = []
@@ -59,12 +59,23 @@ def record(model: nn.Module, batches: Sequence[Int[Tensor, "batch seq"]]) -> Rec
 
         return hook
 
-    def after(_, __, output):
-        last[:] = [unwrap(output).detach()]
+    def after(layer: int):
+        def hook(_, __, output):
+            last[:] = [unwrap(output).detach()]
+            if not bool(last[0].isfinite().all()):
+                raise BadInput(
+                    f"layers.{layer}: its output is not finite, before anything was compressed; "
+                    "try bfloat16 or float32, and check the model"
+                )
 
-    with hooked(
-        [(b, "pre", before(i)) for i, b in enumerate(blocks)] + [(b, "post", after) for b in blocks]
-    ):
+        return hook
+
+    hooks = [
+        (block, kind, hook(layer))
+        for layer, block in enumerate(blocks)
+        for kind, hook in (("pre", before), ("post", after))
+    ]
+    with hooked(hooks):
         # Without the head: its logits would be the largest thing in memory, and nobody reads them.
         body = getattr(model, "base_model", model)
         for tokens in batches:

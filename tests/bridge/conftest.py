@@ -45,6 +45,11 @@ FAMILIES = {
 
 
 @pytest.fixture
+def families():
+    return FAMILIES
+
+
+@pytest.fixture
 def llama():
     return FAMILIES["llama"]()
 

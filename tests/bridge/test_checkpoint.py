@@ -1,0 +1,144 @@
+"""A checkpoint is whole and verified, or it is not there."""
+
+import errno
+import resource
+
+import pytest
+import torch
+
+from bridge import checkpoint
+from bridge.checkpoint import content_hash, save_dense, verify
+from bridge.compress import compress
+from bridge.methods.oats import OATS
+from bridge.operators import LowRank
+from bridge.sites import operators
+from bridge.toggle import without
+from mech.errors import BadInput
+
+
+@pytest.fixture
+def oats(llama, batches):
+    compress(llama, OATS(), batches)
+    return llama
+
+
+def test_what_is_loaded_is_what_was_saved(oats, batches, tmp_path):
+    with torch.no_grad():
+        before = oats(batches[0]).logits
+    names = list(operators(oats))
+    folder = save_dense(oats, None, tmp_path / "deep" / "model", {"seed": 3, "method": "oats"})
+    again = type(oats).from_pretrained(folder, local_files_only=True)
+    with torch.no_grad():
+        after = again(batches[0]).logits
+    # S x + L x in two products, and in one.
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
+    assert list(operators(oats)) == names
+    with torch.no_grad():
+        assert torch.equal(oats(batches[0]).logits, before)
+
+
+def test_the_manifest_says_everything(oats, tmp_path):
+    folder = save_dense(oats, None, tmp_path / "model", {"seed": 3})
+    manifest = verify(folder)
+    assert manifest["provenance"] == {"seed": 3}
+    files = {path.name for path in folder.iterdir()} - {"manifest.json"}
+    assert set(manifest["files"]) == files >= {"config.json", "model.safetensors"}
+    assert manifest["tensors"] == content_hash(type(oats).from_pretrained(folder))
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_flipped_byte_and_a_missing_file_are_found(oats, tmp_path):
+    folder = save_dense(oats, None, tmp_path / "model", {})
+    weights = folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(BadInput, match=r"model\.safetensors is not the file"):
+        verify(folder)
+    weights.unlink()
+    with pytest.raises(BadInput, match=r"model\.safetensors is missing"):
+        verify(folder)
+    with pytest.raises(BadInput, match="no manifest"):
+        verify(tmp_path)
+
+
+def test_a_term_that_is_off_is_saved_as_zero(oats, tmp_path):
+    with without(oats, LowRank):
+        folder = save_dense(oats, None, tmp_path / "model", {})
+    again = type(oats).from_pretrained(folder)
+    row = again.model.layers[0].mlp.up_proj.weight.count_nonzero(1)
+    assert row.tolist() == [int(0.375 * 36)] * 52
+
+
+def test_half_precision_and_tied_heads_survive(families, batches, tmp_path):
+    gemma = families["gemma2"]().to(torch.bfloat16)
+    assert gemma.config.tie_word_embeddings
+    compress(gemma, OATS(), batches, select="*.mlp.*")
+    folder = save_dense(gemma, None, tmp_path / "model", {})
+    again = type(gemma).from_pretrained(folder, dtype="auto")
+    assert again.dtype == torch.bfloat16
+    assert again.lm_head.weight.data_ptr() == again.model.embed_tokens.weight.data_ptr()
+
+
+def nothing_is_left(tmp_path, model, names):
+    return not list(tmp_path.iterdir()) and list(operators(model)) == names
+
+
+def test_a_full_disk_leaves_nothing(oats, tmp_path, monkeypatch):
+    names = list(operators(oats))
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "_write_manifest", full)
+    with pytest.raises(OSError, match=r"cannot write .*model: No space left") as caught:
+        save_dense(oats, None, tmp_path / "model", {})
+    assert caught.value.errno == errno.ENOSPC
+    assert nothing_is_left(tmp_path, oats, names)
+
+
+def test_a_file_that_may_not_grow_leaves_nothing(oats, tmp_path):
+    """The kernel itself refuses the write, inside safetensors."""
+    names = list(operators(oats))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(OSError, match="cannot write"):
+            save_dense(oats, None, tmp_path / "model", {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert nothing_is_left(tmp_path, oats, names)
+
+
+def test_a_write_that_does_not_load_as_it_was_leaves_nothing(oats, tmp_path, monkeypatch):
+    names = list(operators(oats))
+    save = type(oats).save_pretrained
+
+    def lossy(self, folder, **kwargs):
+        save(self, folder, **kwargs)
+        file = next(folder.glob("*.safetensors"))
+        content = bytearray(file.read_bytes())
+        content[-1] ^= 1
+        file.write_bytes(content)
+
+    monkeypatch.setattr(type(oats), "save_pretrained", lossy)
+    with pytest.raises(BadInput, match="does not load as what was in memory"):
+        save_dense(oats, None, tmp_path / "model", {})
+    assert nothing_is_left(tmp_path, oats, names)
+
+
+def test_a_folder_that_exists_is_never_touched(oats, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "precious").write_text("mine")
+    with pytest.raises(BadInput, match="exists"):
+        save_dense(oats, None, folder, {})
+    assert [p.name for p in folder.iterdir()] == ["precious"]
+
+
+def test_provenance_that_is_no_json_is_found_before_writing(oats, tmp_path):
+    with pytest.raises(BadInput, match="provenance"):
+        save_dense(oats, None, tmp_path / "model", {"method": OATS()})
+    with pytest.raises(BadInput, match="provenance"):
+        save_dense(oats, None, tmp_path / "model", {"loss": float("nan")})
+    assert not list(tmp_path.iterdir())
