@@ -166,7 +166,7 @@ def _parse(name: str, command: Command, kind: Any, rest: list[str]) -> Any:
         prog=f"ctr {name}",
         args=rest,
         description=f"{command.asks}\n\nExample: {command.example}",
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
+        config=(tyro.conf.OmitArgPrefixes,),
     )
 
 

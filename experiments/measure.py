@@ -1,0 +1,173 @@
+"""One model, measured: how well it predicts a text, and where its sinks are."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from bridge import evaluate
+from experiments.intervals import Interval, interval
+from experiments.progress import Advance, Progress
+from experiments.provenance import Inputs
+from experiments.settings import Reading, Sizes
+from experiments.text import Half, Text, read_text
+from mech import tokens
+from mech.capture import capture_blocks
+from mech.load import Loaded, load
+from mech.probes import sinks
+
+EPSILON = 0.1
+AT_ONCE = 4  # sequences in one pass
+
+
+class Material(NamedTuple):
+    """What is read: windows that start with BOS where there is one, and how that was decided."""
+
+    calibration: Int[Tensor, "windows seq"]
+    evaluation: Int[Tensor, "windows seq"]
+    sinks: Int[Tensor, "sequences seq"]
+    bos_id: int | None
+    inputs: Inputs
+
+
+class Measured(NamedTuple):
+    """nll: nats a token, one mean a window. scores: alpha of equation 1."""
+
+    nll: Float[np.ndarray, " windows"]
+    scores: Float[np.ndarray, "layer sequences head key"]
+
+
+class Counts(NamedTuple):
+    """Sinks a sequence: of the first token, of guarded later tokens, and all as papers count."""
+
+    first: Interval
+    later: Interval
+    raw: Interval
+
+
+class Effect(NamedTuple):
+    """What an intervention changed, paired with the dense model window by window.
+
+    nll: difference in nats a token. kept: recall and precision of the dense model's set of
+    (layer, head, token) sinks, first token and guarded later tokens apart.
+    """
+
+    name: str
+    ppl: float
+    nll: Interval
+    sinks: Counts
+    kept: sinks.Agreement
+
+
+def loaded_model(reading: Reading, progress: Progress) -> Loaded:
+    """The model, with a line for whatever takes time."""
+    with progress.task(f"load {reading.model}") as advance:
+        return load(reading.model, device=reading.device, advance=advance)
+
+
+def material(loaded: Loaded, reading: Reading, sizes: Sizes, progress: Progress) -> Material:
+    """Calibration windows from one half of the text, evaluation and sink windows of the other.
+
+    Raises:
+        UnreadableText: the file cannot be used.
+        BadInput: the text is too short, or the BOS policy cannot be met.
+    """
+    calibration, _, _ = _windows(loaded, reading, "calibration", sizes.context, sizes.calibration)
+    evaluation, encoded, text = _windows(
+        loaded, reading, "evaluation", sizes.context, sizes.windows
+    )
+    sequences, _, _ = _windows(loaded, reading, "evaluation", sizes.seq, sizes.sequences)
+    progress.say(f"BOS: {encoded.decision}; first ids {evaluation[0, :4].tolist()}")
+    inputs = described(loaded, reading, encoded, text)
+    bos_id = int(encoded.ids[0]) if encoded.bos else None
+    return Material(calibration, evaluation, sequences, bos_id, inputs)
+
+
+def described(
+    loaded: Loaded, reading: Reading, encoded: tokens.Encoded, text: Text | None
+) -> Inputs:
+    """What the run store keeps of model, text and first tokens."""
+    return Inputs(
+        model=loaded.name,
+        model_sha256=loaded.sha256,
+        text=text.source if text else "prompt",
+        text_sha256=text.sha256 if text else None,
+        bos=encoded.decision,
+        first_ids=tuple(encoded.ids[:4].tolist()),
+        device=reading.device,
+        dtype=str(loaded.model.dtype).removeprefix("torch."),
+    )
+
+
+def _windows(
+    loaded: Loaded, reading: Reading, half: Half, seq: int, count: int
+) -> tuple[Int[Tensor, "windows seq"], tokens.Encoded, Text]:
+    source = read_text(reading.text, half)
+    # Tokenizing a whole half costs seconds; English has more than two characters a token.
+    enough = source.text[: 16 * seq * count]
+    encoded = tokens.encode(loaded.tokenizer, enough, bos=reading.bos)
+    return tokens.windows(encoded, seq, count), encoded, source
+
+
+def measure(model: PreTrainedModel, material: Material, progress: Progress, name: str) -> Measured:
+    """Losses on the evaluation windows and sink scores on the sink sequences."""
+    windows, groups = material.evaluation, material.sinks.split(AT_ONCE)
+    with progress.task(name, len(windows) + len(groups)) as advance:
+        nll = window_losses(model, windows, material.bos_id, advance)
+        scores = sink_scores(model, material.sinks, advance)
+    return Measured(nll, scores)
+
+
+def window_losses(
+    model: PreTrainedModel,
+    windows: Int[Tensor, "windows seq"],
+    bos_id: int | None,
+    advance: Advance,
+) -> Float[np.ndarray, " windows"]:
+    """Mean nats a token of each window, by itself."""
+    seq = windows.shape[1]
+    body = windows[:, 1:] if bos_id is not None else windows
+    losses = evaluate.token_losses(
+        model, body.flatten(), context=seq, stride=body.shape[1], prefix=bos_id, advance=advance
+    )
+    nll, window = losses.nll.numpy(), losses.window.numpy()
+    return np.bincount(window, nll) / np.bincount(window)
+
+
+def sink_scores(
+    model: PreTrainedModel, ids: Int[Tensor, "sequences seq"], advance: Advance
+) -> Float[np.ndarray, "layer sequences head key"]:
+    """alpha of equation 1 for every layer, sequence, query head and key."""
+    found = []
+    for group in ids.split(AT_ONCE):
+        scores = capture_blocks(model, group, lambda block: sinks.score(block.received))
+        found.append(np.stack(scores))
+        advance("sinks")
+    return np.concatenate(found, axis=1)
+
+
+def counts(
+    scores: Float[np.ndarray, "layer sequences head key"], epsilon: float = EPSILON
+) -> Counts:
+    """Sinks a sequence over all heads of all layers: first token, guarded later ones, all."""
+    found = sinks.sinks(scores, epsilon)
+    later = found[..., sinks.guarded(scores.shape[-1])]
+    totals = (found[..., 0].sum(axis=(0, 2)), later.sum(axis=(0, 2, 3)), found.sum(axis=(0, 2, 3)))
+    return Counts(*(interval(total.astype(np.float64)) for total in totals))
+
+
+def effect(name: str, changed: Measured, dense: Measured) -> Effect:
+    """The changed model beside the dense one, on the same windows and sequences."""
+    agreement = sinks.agreement(
+        sinks.sinks(changed.scores, EPSILON), sinks.sinks(dense.scores, EPSILON)
+    )
+    return Effect(
+        name=name,
+        # A broken model's loss can be past what exp holds.
+        ppl=float(np.exp(min(changed.nll.mean(), 700.0))),
+        nll=interval(changed.nll - dense.nll),
+        sinks=counts(changed.scores),
+        kept=agreement,
+    )

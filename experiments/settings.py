@@ -1,0 +1,40 @@
+"""Options that several commands share; one definition, one help text."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+Bos = Literal["auto", "require", "never"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Which model reads what."""
+
+    model: tyro.conf.Positional[str] = "smollm2"
+    """Hub id, local folder, GGUF file, or smollm2 (the demo model)."""
+    text: Path | None = None
+    """Text file; its first half calibrates, its second half evaluates. Default: documentation
+    strings of installed libraries."""
+    bos: Bos = "auto"
+    """Whether sequences start with the tokenizer's BOS token."""
+    device: str = "cpu"
+    """Where the model runs."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much text: more gives narrower intervals and takes longer."""
+
+    calibration: int = 32
+    """Calibration sequences."""
+    windows: int = 24
+    """Evaluation windows; intervals are over windows."""
+    context: int = 256
+    """Tokens of a calibration sequence and of an evaluation window."""
+    sequences: int = 20
+    """Sequences to look for sinks on."""
+    seq: int = 128
+    """Tokens of such a sequence, at least 64."""

@@ -1,0 +1,141 @@
+"""Does training find catch, tag, release? Many seeds of one recipe, side by side."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from experiments import pictures
+from experiments.progress import Progress
+from experiments.provenance import Inputs
+from experiments.report import Picture, Section, Table
+
+if TYPE_CHECKING:  # jax is imported when the question is asked, not for --help
+    from toy.diagnose import Diagnosis
+    from toy.train import History, Recipe
+
+
+@dataclass(frozen=True)
+class Config:
+    """Train the averaging transformer from many initialisations."""
+
+    preset: Literal["diagonal", "default-init"] = "diagonal"
+    """diagonal finds the mechanism; default-init, plain Gaussian weights, is kept as it fails."""
+    seeds: int = 64
+    """Initialisations."""
+    steps: int = 4000
+    """Minibatches; a multiple of 40."""
+    data: Literal["gaussian", "uniform"] = "gaussian"
+    """Distribution of the numbers to average."""
+    learning_rate: float | None = None
+    """Adam's step size; default: the preset's."""
+    sequences: int = 4096
+    """Held-out sequences to judge on."""
+    seed: int = 0
+    """What all randomness is derived from."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """The recipe as it was run, its history, and what each seed has become."""
+
+    config: Config
+    inputs: Inputs
+    recipe: "Recipe"
+    history: "History"
+    diagnosis: "Diagnosis"
+    target_variance: float
+
+
+def run(config: Config, progress: Progress) -> Result:
+    """Train and diagnose."""
+    import dataclasses
+
+    from toy.diagnose import diagnose, held_out
+    from toy.train import PRESETS, train
+
+    recipe = PRESETS[config.preset]
+    recipe = dataclasses.replace(
+        recipe,
+        seeds=config.seeds,
+        steps=config.steps,
+        data=config.data,
+        seed=config.seed,
+        learning_rate=config.learning_rate or recipe.learning_rate,
+    )
+    with progress.task(f"train {recipe.seeds} seeds", recipe.checkpoints) as advance:
+        trained = train(recipe, advance=lambda step: advance(f"step {step}"))
+    diagnosis = diagnose(trained, sequences=config.sequences)
+    variance = float(np.asarray(held_out(trained, config.sequences).target).var())
+    return Result(config, Inputs(dtype="float32"), recipe, trained.history, diagnosis, variance)
+
+
+def sections(result: Result) -> list[Section]:
+    """How many seeds found it, and what the others did."""
+    seen = result.diagnosis
+    n, found = len(seen.found), int(seen.found.sum())
+    text = [
+        f"{found} of {n} seeds found the mechanism (less than 10% of the target's variance "
+        "unexplained, and more than 0.9 of the attention after [SEP] on [SEP]) with the preset "
+        f"“{result.config.preset}” on {result.recipe.data} data.",
+        _meaning(result),
+    ]
+    picture = Picture(
+        f"training-{result.config.preset}",
+        pictures.training(
+            result.history.step,
+            result.history.s_tag,
+            result.history.loss / result.target_variance,
+            seen.found,
+        ),
+        f"Embedding scale of [SEP] and loss of {n} seeds, preset “{result.config.preset}”, "
+        f"{result.recipe.steps} steps of {result.recipe.batch} sequences, "
+        f"{result.recipe.optimizer} at {result.recipe.learning_rate:g}.",
+    )
+    return [Section("Training finds it, or does not", text, [_table(result)], [picture])]
+
+
+def _meaning(result: Result) -> str:
+    seen = result.diagnosis
+    if not seen.found.any():
+        stuck = np.nanmedian(np.abs(seen.s_num))
+        return (
+            f"Failing is a finding: the seeds end with |s_num| about {stuck:.1f}, reading the "
+            "numbers through the separator's number coordinate, and with "
+            f"{np.nanmedian(seen.sink):.2f} of the attention on [SEP]. A theorem that weights "
+            "exist does not make them easy to find."
+        )
+    ratio = np.median(seen.ratio_QK[seen.found])
+    of_v1 = np.median(seen.ratio_V1[seen.found])
+    verdict = "low rank" if of_v1 < 0.1 else "not low rank"
+    return (
+        f"Where it is found, W_Q W_K is of rank one for all purposes (second over first singular "
+        f"value {ratio:.3f}, median), as the papers say. W_V of the first layer is {verdict} "
+        f"({of_v1:.2f}): one of its rows is not constrained by the task."
+    )
+
+
+def _table(result: Result) -> Table:
+    seen = result.diagnosis
+    measures = {
+        "variance unexplained": seen.fvu,
+        "attention on [SEP] after it": seen.sink,
+        "tag after [SEP] minus before": seen.tag_gap,
+        "s_tag": seen.s_tag,
+        "|s_num|": np.abs(seen.s_num),
+        "σ₂/σ₁ of W_Q W_K": seen.ratio_QK,
+        "σ₂/σ₁ of W_V (layer 1)": seen.ratio_V1,
+        "effective rank of W_Q W_K": seen.rank_QK,
+        "effective rank of W_V (layer 1)": seen.rank_V1,
+    }
+    rows = []
+    for name, values in measures.items():
+        low, middle, high = np.nanquantile(values, [0.05, 0.5, 0.95])
+        rows.append((name, f"{middle:.3g}", f"{low:.3g} to {high:.3g}"))
+    lost = int((~seen.finite).sum())
+    note = f" {lost} seeds met a loss that is not finite." if lost else ""
+    return Table(
+        ("measure", "median", "5% to 95% of seeds"),
+        rows,
+        f"n = {len(seen.found)} seeds, {seen.sequences:,} held-out sequences each.{note}",
+    )
