@@ -66,17 +66,19 @@ def _dequantise(file: Path, folder: Path) -> None:
             place = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
             config = AutoConfig.from_pretrained(file.parent, **place)
             tokenizer = AutoTokenizer.from_pretrained(file.parent, **place)
-            # On the meta device, so that a weight the file lacks stays recognisable.
+            # On the meta device: every weight comes from the file and none is made first.
             with torch.device("meta"):
                 model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
             read = load_gguf_checkpoint(
                 str(file), return_tensors=True, model_to_load=model, torch_dtype=torch.float32
             )
-            model.load_state_dict(read["tensors"], strict=False, assign=True)
+            tensors = read["tensors"]
+            model.load_state_dict(tensors, strict=False, assign=True)
             model.tie_weights()
     except Exception as error:
         raise BadInput(f"{file} cannot be read as GGUF: {_line(error)}") from error
-    missing = [name for name, weight in model.named_parameters() if weight.is_meta]
+    given = {tensor.data_ptr() for tensor in tensors.values()}
+    missing = [name for name, p in model.named_parameters() if p.data_ptr() not in given]
     if missing:
         raise BadInput(f"{file} lacks {len(missing)} weights of the model, first {missing[0]}")
     try:
