@@ -45,7 +45,7 @@ def effective_rank(values: Float[np.ndarray, "*batch k"]) -> Float[np.ndarray, "
     """exp(H(sigma / sum sigma)): 1 for one direction, k for k equal ones (Roy, Vetterli 2007)."""
     share = values / values.sum(axis=-1, keepdims=True)
     logs = np.log(np.where(share > 0, share, 1.0))  # 0 log 0 = 0, and NaN stays NaN in `share`
-    return np.exp(-(share * logs).sum(axis=-1))
+    return np.asarray(np.exp(-(share * logs).sum(axis=-1)))
 
 
 def _masked_mean(values: Float[Array, "b s"], where: Bool[Array, "b s"]) -> Float[Array, ""]:

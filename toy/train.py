@@ -1,7 +1,7 @@
 """Does gradient descent find catch, tag, release? Many seeds at once, reproducible from one."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -169,11 +169,12 @@ def train(recipe: Recipe, *, advance: Callable[[int], None] | None = None) -> Tr
             "choose a divisor, so that each covers as many steps"
         )
     for_weights, for_data = jax.random.split(jax.random.key(recipe.seed))
-    state = _start(recipe, for_weights)
+    compiled = replace(recipe, seed=0)  # the keys carry the seed: one compilation serves them all
+    state = _start(compiled, for_weights)
     every = recipe.steps // recipe.checkpoints
     losses, tags = [], []
     for done in range(0, recipe.steps, every):
-        state, loss = _advance(recipe, state, for_data, jnp.asarray(done))
+        state, loss = _advance(compiled, state, for_data, jnp.asarray(done))
         losses.append(np.asarray(loss))
         tags.append(np.asarray(state.weights.s_tag))
         if advance is not None:

@@ -1,5 +1,7 @@
 """The flax model is the paper's, and the closed form is the flax model."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -64,13 +66,13 @@ def test_closed_form_at_the_weights_of_the_theorem(T, t):
     at = {"b": 0.3, "d": 0.8}
     f, seen = forward(theorem_weights(7.0, **at), x, t)
     # Rounding of logits of size s^2 and of their softmax, in units of 2^-52.
-    close = {"rtol": 0.0, "atol": 7.0**2 * T * np.finfo(float).eps * 8}
-    np.testing.assert_allclose(f, theorem.output(x, t, s_tag=7.0, **at), **close)
+    close = partial(np.testing.assert_allclose, rtol=0.0, atol=7.0**2 * T * np.finfo(float).eps * 8)
+    close(f, theorem.output(x, t, s_tag=7.0, **at))
     caught = theorem.sink(x, t, 7.0)
-    np.testing.assert_allclose(seen.pattern[0, :, 0, :, t - 1], caught, **close)
-    np.testing.assert_allclose(seen.resid[1, ..., 1], theorem.tag(x, t, 7.0), **close)
+    close(seen.pattern[0, :, 0, :, t - 1], caught)
+    close(seen.resid[1, ..., 1], theorem.tag(x, t, 7.0))
     row = theorem.readout(x, t, s_tag=7.0, **at)
-    np.testing.assert_allclose(seen.pattern[1, :, 0, -1], row, **close)
+    close(seen.pattern[1, :, 0, -1], row)
 
 
 def test_padding_is_hidden():

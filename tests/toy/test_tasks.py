@@ -1,0 +1,39 @@
+"""The averaging task says what its words say."""
+
+import jax
+import numpy as np
+import pytest
+
+from toy.errors import NoSegment
+from toy.tasks import DISTRIBUTIONS, averaging
+
+
+@pytest.mark.parametrize("data", DISTRIBUTIONS)
+def test_the_target_is_the_mean_after_sep(data):
+    made = averaging(jax.random.key(1), batch=500, shortest=3, longest=9, data=data)
+    for x, t, last, target in zip(*map(np.asarray, made), strict=True):
+        assert 1 <= t < last <= 9
+        assert last >= 3
+        assert x[t - 1] == 0
+        assert not x[last:].any()
+        assert target == pytest.approx(x[t:last].mean(), abs=1e-6)
+    lengths = np.asarray(made.last)
+    assert set(lengths) == set(range(3, 10))
+    assert {1} | set(lengths - 1) <= set(np.asarray(made.t)) | set(lengths - 1)
+    assert (np.asarray(made.t) == lengths - 1).any()
+    assert (np.asarray(made.t) == 1).any()
+
+
+@pytest.mark.parametrize("data", DISTRIBUTIONS)
+def test_numbers_are_standardised(data):
+    x = np.asarray(DISTRIBUTIONS[data](jax.random.key(0), (40_000,)), dtype=np.float64)
+    # Five standard errors of the mean, and of the variance (kurtosis 3 at most).
+    assert abs(x.mean()) < 5 / 200
+    assert abs(x.var() - 1) < 5 * np.sqrt(2) / 200
+    assert (np.abs(x).max() <= np.sqrt(3)) == (data == "uniform")
+
+
+@pytest.mark.parametrize(("shortest", "longest"), [(1, 5), (0, 5), (6, 5)])
+def test_too_short(shortest, longest):
+    with pytest.raises(NoSegment, match=f"lengths {shortest}..{longest}"):
+        averaging(jax.random.key(0), batch=2, shortest=shortest, longest=longest)
