@@ -11,13 +11,12 @@ keys out. And a head without any preference gives its first key H_T / T (H_T the
 number), which exceeds 0.1 for T < 44: counting is refused below SHORTEST tokens.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from mech.errors import BadInput
-from mech.trace import Trace
 
 EPSILON = 0.1
 SUPPORT = 16
@@ -49,7 +48,15 @@ class Agreement(NamedTuple):
     later_precision: float
 
 
-def received_of(trace: Trace) -> Float[np.ndarray, "layer batch head key"]:
+@runtime_checkable
+class Attentive(Protocol):
+    """Any trace with a `pattern`: ours, or the toy's of the same fields."""
+
+    @property
+    def pattern(self) -> Float[np.ndarray, "layer batch head query key"]: ...
+
+
+def received_of(trace: Attentive) -> Float[np.ndarray, "layer batch head key"]:
     """Σ_q pattern[q, k]: the attention that each key received, from a whole trace."""
     return trace.pattern.sum(axis=-2)
 
