@@ -97,7 +97,8 @@ def _walk(
     advance: Callable[[str], None],
 ) -> Iterator[Row]:
     stream, calls = record(model, batches)
-    for layer, block in enumerate(decoder_blocks(model)):
+    last = max(block_of(name) for name in chosen)
+    for layer, block in enumerate(decoder_blocks(model)[: last + 1]):
         here = {name: linear for name, linear in chosen.items() if block_of(name) == layer}
         seen = _watch(block, here, method, stream, calls[layer]) if here else {}
         for name, linear in here.items():

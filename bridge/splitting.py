@@ -99,11 +99,8 @@ class WarmSubspace:
         first = _alternate(target, start, keep, [])
         if steps == 1:
             return first
-        try:
-            fast = _alternate(target, start, keep, self._schedule(steps, keep))
-        except torch.linalg.LinAlgError:  # the numbers grew out of range
-            fast = None
-        if fast is not None and _sound(target, fast, first, scale):
+        fast = _alternate(target, start, keep, self._schedule(steps, keep))
+        if _sound(target, fast, first, scale):
             return fast
         return _alternate(target, start, keep, [_Step(0.0, 1.0, keep)] * (iterations - 1))
 
@@ -198,6 +195,7 @@ def _cholesky(matrix: Float[Tensor, "rows rank"]) -> Float[Tensor, "rank rank"]:
 
     The relative shift of 1e-7, the rounding of float32, keeps a rank-deficient M factorable: a
     direction that is lost in rounding stays short instead of becoming noise of full length.
+    NaN where MᵀM has overflowed.
     """
     gram = (matrix.mT @ matrix).double()
     norms = gram.diagonal().sqrt().clamp_min(1e-60)
@@ -206,8 +204,8 @@ def _cholesky(matrix: Float[Tensor, "rows rank"]) -> Float[Tensor, "rank rank"]:
     factor, failed = torch.linalg.cholesky_ex(unit)
     if failed:
         unit.diagonal().add_(1e-4)
-        factor = torch.linalg.cholesky(unit)
-    return factor * norms[:, None]
+        factor, failed = torch.linalg.cholesky_ex(unit)
+    return torch.full_like(factor, torch.nan) if failed else factor * norms[:, None]
 
 
 def _sound(target: Matrix, fast: Split, plain: Split, scale: Float[Tensor, " d_in"] | None) -> bool:

@@ -11,9 +11,10 @@ from typing import no_type_check
 import numba
 import numpy as np
 import torch
-from ctr_kernels.op import Unsupported
 from jaxtyping import Float
 from torch import Tensor
+
+from ctr_kernels.op import Unsupported
 
 
 def hard_threshold(x: Float[Tensor, "rows d_in"], keep: int) -> Float[Tensor, "rows d_in"]:

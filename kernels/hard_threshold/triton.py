@@ -8,9 +8,10 @@ in registers cost less than moving the row twice.
 import torch
 import triton
 import triton.language as tl
-from ctr_kernels.op import Unsupported
 from jaxtyping import Float
 from torch import Tensor
+
+from ctr_kernels.op import Unsupported
 
 # The widest row that stays in registers on every target of the compile test.
 WIDEST = 16384

@@ -1,7 +1,7 @@
 """The driver: what it carries, what it replaces, what it undoes."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -47,6 +47,10 @@ class FailsAt:
         return Dense(torch.zeros_like(weight))
 
 
+def blocks(model) -> Any:
+    return decoder_blocks(model)
+
+
 def logits(model, batches):
     with torch.no_grad():
         return [model(tokens).logits for tokens in batches]
@@ -76,7 +80,7 @@ def test_what_is_carried_is_what_a_full_pass_would_give(model, batches, monkeypa
     monkeypatch.setattr(driver, "_watch", spy)
     compress(model, Wanda(), batches)
     assert len(carried) == 3
-    for layer, block in enumerate(decoder_blocks(model)):
+    for layer, block in enumerate(blocks(model)):
         seen = []
 
         def keep(_, args, kwargs, seen=seen):
@@ -93,7 +97,7 @@ def test_statistics_come_from_the_compressed_prefix_and_the_dense_block(llama, b
     """Block 1's o_proj reads what a dense block 1 emits behind a compressed block 0."""
     inputs = []
     half = compress(llama, Wanda(), batches, select="layers.0.*")
-    o_proj = decoder_blocks(llama)[1].self_attn.o_proj
+    o_proj = blocks(llama)[1].self_attn.o_proj
     hook = o_proj.register_forward_pre_hook(lambda _, args: inputs.append(args[0].flatten(0, -2)))
     logits(llama, batches)
     hook.remove()
@@ -101,7 +105,7 @@ def test_statistics_come_from_the_compressed_prefix_and_the_dense_block(llama, b
     expected = Wanda()(o_proj.weight.detach(), moment).dense()
     restore(llama, half)
     compress(llama, Wanda(), batches)
-    assert torch.equal(decoder_blocks(llama)[1].self_attn.o_proj.term.dense(), expected)
+    assert torch.equal(blocks(llama)[1].self_attn.o_proj.term.dense(), expected)
 
 
 def test_the_identity_changes_no_logit(model, batches):
@@ -124,7 +128,7 @@ def test_every_linear_of_every_block_and_nothing_else(model, batches):
     compression = compress(model, OATS(), batches)
     assert [row.name for row in compression.rows] == names
     assert list(operators(model)) == names
-    assert not any(isinstance(m, nn.Linear) for m in decoder_blocks(model).modules())
+    assert not any(isinstance(m, nn.Linear) for m in blocks(model).modules())
     assert isinstance(model.get_output_embeddings(), nn.Linear)
     after = model.state_dict()
     for name, tensor in untouched.items():
@@ -147,7 +151,7 @@ def test_rows_report_what_was_done(name, llama, batches):
     compression = compress(llama, METHODS[name](), batches)
     by_block: dict[int, list] = {}
     for row in compression.rows:
-        operator = operators(llama)[row.name]
+        operator: Any = operators(llama)[row.name]
         dense = operator.term.dense() if row.name.endswith(("q_proj", "o_proj")) else None
         if dense is not None:
             change = (before[row.name] - dense).square().mean()
@@ -204,7 +208,7 @@ def test_a_failure_halfway_leaves_the_model_as_it_was(llama, batches):
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_weight_that_is_not_finite_is_named(llama, batches, value):
     with torch.no_grad():
-        decoder_blocks(llama)[2].mlp.up_proj.weight[3, 4] = value
+        blocks(llama)[2].mlp.up_proj.weight[3, 4] = value
     expected = list(linears(llama).values())
     with pytest.raises(BadInput, match=r"layers\.2\.mlp\.up_proj: its weight is not finite"):
         compress(llama, Wanda(), batches)
@@ -213,7 +217,7 @@ def test_a_weight_that_is_not_finite_is_named(llama, batches, value):
 
 def test_a_dense_model_that_overflows_is_refused(llama, batches):
     with torch.no_grad():
-        decoder_blocks(llama)[1].post_attention_layernorm.weight[0] = float("inf")
+        blocks(llama)[1].post_attention_layernorm.weight[0] = float("inf")
     kept = list(linears(llama).values())
     with pytest.raises(BadInput, match=r"layers\.1: its output .* before anything"):
         compress(llama, Wanda(), batches)
@@ -247,7 +251,7 @@ def test_outputs_that_are_not_finite_are_named(llama, batches):
 
 def test_a_dead_input_channel_is_no_trouble(llama, batches):
     with torch.no_grad():
-        for block in decoder_blocks(llama):
+        for block in blocks(llama):
             block.input_layernorm.weight[5] = 0
     compress(llama, OATS(), batches)
     assert all(torch.isfinite(x).all() for x in logits(llama, batches))
@@ -255,15 +259,15 @@ def test_a_dead_input_channel_is_no_trouble(llama, batches):
 
 def test_fused_queries_keys_and_values_are_three_matrices(batches, families):
     phi3 = families["phi3"]()
-    weight = decoder_blocks(phi3)[0].self_attn.qkv_proj.weight.detach().clone()
+    weight = blocks(phi3)[0].self_attn.qkv_proj.weight.detach().clone()
     compress(phi3, Magnitude(), batches)
-    operator = decoder_blocks(phi3)[0].self_attn.qkv_proj
+    operator = blocks(phi3)[0].self_attn.qkv_proj
     assert isinstance(operator, Stack)
     assert [part.shape for part in operator.each()] == [(36, 36), (12, 36), (12, 36)]
     seen = Count(85)
     expected = [Magnitude()(part, seen).dense() for part in weight.split([36, 12, 12])]
     assert torch.equal(operator.dense(), torch.cat(expected))
-    assert isinstance(decoder_blocks(phi3)[0].mlp.gate_up_proj, Sparse)
+    assert isinstance(blocks(phi3)[0].mlp.gate_up_proj, Sparse)
 
 
 def test_gpt2_is_refused_by_name(batches):
@@ -280,7 +284,7 @@ def test_half_precision_stays_half_precision(llama, batches):
 
 
 def test_a_model_that_edits_the_stream_between_blocks_is_refused(llama, batches):
-    second = decoder_blocks(llama)[1]
+    second = blocks(llama)[1]
     second.register_forward_pre_hook(lambda _, args: (args[0] + 1, *args[1:]))
     with pytest.raises(BadInput, match="alters the stream between blocks 0 and 1"), torch.no_grad():
         record(llama, batches)

@@ -1,6 +1,7 @@
 """The laws every method obeys, and each method against a plain restatement in float64."""
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,7 +121,7 @@ def oats_restated(weight, moment, rank, kept, iterations):
     """Algorithm 1 in numpy and float64: SVD first, then the threshold; unscale at the end."""
     root = np.sqrt(moment)
     target = weight * root
-    sparse = np.zeros_like(target)
+    low = sparse = np.zeros_like(target)
     for _ in range(iterations):
         u, s, vt = np.linalg.svd(target - sparse, full_matrices=False)
         low = (u[:, :rank] * s[:rank]) @ vt[:rank]
@@ -143,7 +144,7 @@ def test_oats_restated(shape, generator):
     oats = OATS(compression=0.4, rank_ratio=0.3, iterations=5, truncation=FullSVD())
     operator = oats(weight, Moment(moment * 10, 10))
     low, sparse = oats_restated(weight.double().numpy(), moment.numpy(), rank, kept, 5)
-    by_kind = {type(term): term for term in operator.modules()}
+    by_kind: dict[type, Any] = {type(term): term for term in operator.modules()}
     # float32 against float64 over five SVDs of well separated random matrices.
     np.testing.assert_allclose(by_kind[LowRank].dense(), low, atol=2e-4)
     np.testing.assert_allclose(by_kind[Sparse].dense(), sparse, atol=2e-4)

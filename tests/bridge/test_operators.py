@@ -33,9 +33,9 @@ OPERATORS = {
 }
 
 
-@pytest.fixture(params=OPERATORS.values(), ids=OPERATORS)
+@pytest.fixture(params=OPERATORS)
 def operator(request):
-    return request.param()
+    return OPERATORS[request.param]()
 
 
 def terms(operator) -> list[LinearOperator]:

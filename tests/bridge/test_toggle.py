@@ -1,5 +1,7 @@
 """Edits that undo themselves."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -17,6 +19,10 @@ from mech.errors import BadInput
 def oats(llama, batches):
     compress(llama, OATS(), batches)
     return llama
+
+
+def at(model, name: str) -> Any:
+    return module(model, name)
 
 
 def logits(model, batches):
@@ -41,13 +47,13 @@ def test_without_the_low_rank_terms_the_sparse_ones_stand_alone(oats, batches):
     with without(oats, LowRank):
         expected = logits(oats, batches)
         assert not any(term.active for term in oats.modules() if type(term) is LowRank)
-        dense = operators(oats)["layers.1.mlp.up_proj"].dense()
+        dense = at(oats, "layers.1.mlp.up_proj").dense()
         assert torch.equal(dense, replacements["layers.1.mlp.up_proj"].weight)
     assert not torch.equal(expected, logits(oats, batches))
 
 
 def test_with_both_off_the_bias_is_left(oats, generator):
-    operator = operators(oats)["layers.0.self_attn.q_proj"]
+    operator = at(oats, "layers.0.self_attn.q_proj")
     with without(oats, LowRank), without(oats, Sparse):
         x = torch.randn(2, 3, 36, generator=generator)
         assert torch.equal(operator(x), operator.bias.expand(2, 3, 36))
@@ -84,13 +90,13 @@ def test_nothing_to_switch_off_is_an_error(oats, families):
 
 def test_swapped_in_and_out_again(llama, batches, generator):
     before, names = logits(llama, batches), ["layers.0.self_attn.k_proj", "layers.2.mlp.up_proj"]
-    originals = [module(llama, name) for name in names]
+    originals = [at(llama, name) for name in names]
     replacements = {
         name: Dense(torch.randn(old.weight.shape, generator=generator).double())
         for name, old in zip(names, originals, strict=True)
     }
     with swap(llama, replacements):
-        inside = module(llama, names[0])
+        inside = at(llama, names[0])
         assert torch.equal(inside.bias, originals[0].bias)
         assert torch.equal(inside.term.weight, replacements[names[0]].weight.float())
         assert module(llama, names[1]) is replacements[names[1]]
@@ -124,4 +130,4 @@ def test_a_swap_that_cannot_be_is_refused_and_nothing_is_touched(llama):
 def test_a_term_alone_can_be_switched_off(llama, batches):
     compress(llama, Wanda(), batches, select="*.mlp.*")
     with without(llama, Sparse):
-        assert operators(llama)["layers.0.mlp.up_proj"].dense().count_nonzero() == 0
+        assert at(llama, "layers.0.mlp.up_proj").dense().count_nonzero() == 0

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from ctr_kernels.hard_threshold import hard_threshold
-from ctr_kernels.op import Unsupported
 from hypothesis import given
 from hypothesis import strategies as st
+
+from ctr_kernels.hard_threshold import hard_threshold
+from ctr_kernels.op import Unsupported
 
 BACKENDS = ("reference", *hard_threshold.kernels)
 DTYPES = {

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+
 from ctr_kernels.hard_threshold import hard_threshold
 from ctr_kernels.op import Op, Unsupported, deferred
 
