@@ -17,7 +17,7 @@ from bridge.methods.oats import scale
 from bridge.operators import LinearOperator, Stack
 from bridge.sites import block_of, linears, place, standing
 from bridge.statistics import Inputs, Moment, diagonal_moment
-from bridge.stream import Call, Stream, hooked, record
+from bridge.stream import Call, Stream, evaluating, hooked, record
 from mech.blocks import decoder_blocks
 from mech.errors import BadInput
 
@@ -63,7 +63,7 @@ def compress(
         _check_finite(linear.weight, f"{name}: its weight")
     done = Compression(repr(method), (), sum(b.numel() for b in batches), dict(chosen))
     complete = False
-    with _evaluating(model), torch.no_grad():
+    with evaluating(model), torch.no_grad():
         try:
             rows = tuple(_walk(model, method, batches, chosen, advance or (lambda _: None)))
             complete = True
@@ -171,14 +171,3 @@ def _errors(weight: Tensor, operator: LinearOperator, moment: Moment) -> tuple[f
 def _check_finite(tensor: Tensor, what: str) -> None:
     if not bool(tensor.isfinite().all()):
         raise BadInput(f"{what} is not finite; try bfloat16 or float32, and check the model")
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from bridge.stream import evaluating
 from mech.errors import BadInput
 
 
@@ -96,24 +97,22 @@ def token_losses(
     room = context - len(lead)
     _check(model, ids, context, stride, room, lead)
     parts: list[TokenLosses] = []
-    device = next(model.parameters()).device
-    begins = range(0, max(len(ids) - max(room - stride, 0), 1), stride)
+    begins = range(0, max(len(ids) - (room - stride), 1), stride)
     scored = 0
-    for number, begin in enumerate(begins):
-        end = min(begin + room, len(ids))
-        window = torch.cat([ids.new_tensor(lead), ids[begin:end]]).to(device)
-        # The first token of a window is predicted only where a prefix stands before it.
-        first = max(scored, begin + 1 - len(lead))
-        logits = model(input_ids=window[None], use_cache=False).logits[0]
-        shift = len(lead) - begin
-        nll = _losses(logits[first + shift - 1 : end + shift - 1], window[first + shift :])
-        if not bool(nll.isfinite().all()):
-            raise BadInput(f"the loss of window {number} (tokens {begin}..{end}) is not finite")
-        positions = torch.arange(first, end)
-        parts.append(TokenLosses(nll, positions, torch.full_like(positions, number)))
-        scored = end
-        if advance is not None:
-            advance(f"window {number + 1} of {len(begins)}")
+    with evaluating(model):
+        for number, begin in enumerate(begins):
+            end = min(begin + room, len(ids))
+            # The first token of a window is predicted only where a prefix stands before it.
+            first = max(scored, begin + 1 - len(lead))
+            window = torch.cat([ids.new_tensor(lead), ids[begin:end]])
+            nll = _tail_losses(model, window, end - first)
+            if not bool(nll.isfinite().all()):
+                raise BadInput(f"the loss of window {number} (tokens {begin}..{end}) is not finite")
+            positions = torch.arange(first, end)
+            parts.append(TokenLosses(nll, positions, torch.full_like(positions, number)))
+            scored = end
+            if advance is not None:
+                advance(f"window {number + 1} of {len(begins)}")
     return TokenLosses(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
@@ -153,14 +152,20 @@ def _clustered(
 CHUNK = 128
 
 
-def _losses(
-    logits: Float[Tensor, "tokens d_vocab"], targets: Int[Tensor, " tokens"]
+def _tail_losses(
+    model: nn.Module, window: Int[Tensor, " seq"], count: int
 ) -> Float[Tensor, " tokens"]:
+    """-log p of the last `count` tokens of a window, in float64 on the CPU."""
+    window = window.to(next(model.parameters()).device)
+    logits = model(input_ids=window[None], use_cache=False).logits[0]
+    begin = len(window) - count
     pieces = [
         nn.functional.cross_entropy(some.float(), wanted, reduction="none").double().cpu()
-        for some, wanted in zip(logits.split(CHUNK), targets.split(CHUNK), strict=True)
+        for some, wanted in zip(
+            logits[begin - 1 : -1].split(CHUNK), window[begin:].split(CHUNK), strict=True
+        )
     ]
-    return torch.cat(pieces) if pieces else torch.zeros(0, dtype=torch.float64)
+    return torch.cat(pieces)
 
 
 def _check(

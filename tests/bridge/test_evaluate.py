@@ -136,6 +136,19 @@ def test_refuses_what_has_no_meaning(model, ids, context, stride, prefix, messag
         perplexity(model, torch.tensor(list(ids)), context=context, stride=stride, prefix=prefix)
 
 
+def test_dropout_is_off_and_the_mode_comes_back(model):
+    ids = torch.arange(9)
+    expected = perplexity(model, ids, context=5, stride=5)
+    model.model.layers[0].self_attn.attention_dropout = 0.9
+    model.train()
+    try:
+        assert perplexity(model, ids, context=5, stride=5) == expected
+        assert model.training
+    finally:
+        model.eval()
+        model.model.layers[0].self_attn.attention_dropout = 0.0
+
+
 def test_a_loss_that_is_no_number_is_refused(model):
     weight = model.model.norm.weight.data
     kept = weight.clone()
