@@ -40,7 +40,7 @@ def look(loaded: Loaded, prompt: str, bos: Bos, epsilon: float) -> Prompted:
     layer, head = np.unravel_index(np.argmax(number + 0.9 * weakest), number.shape)
     at = np.flatnonzero(found[layer, head])
     return Prompted(
-        tokens=loaded.tokenizer.convert_ids_to_tokens(encoded.ids.tolist()),
+        tokens=list(loaded.tokenizer.convert_ids_to_tokens(encoded.ids.tolist())),
         layer=int(layer),
         head=int(head),
         pattern=trace.pattern[layer, 0, head],

@@ -94,26 +94,26 @@ def _kernels() -> Iterator[Finding]:
 
 
 def _demo_model() -> Iterator[Finding]:
-    from mech import load
+    from mech import gguf, source
+    from mech.errors import BadInput
 
     try:
-        where = load.demo_file()
-    except load.BadInput as error:
+        file = source.demo_file("smollm2")
+    except BadInput as error:
         yield Finding("fails", "demo model", str(error))
         return
-    yield Finding("ok", "demo model", str(where))
-    cached = load.cached_conversion(where)
-    yield (
-        Finding("ok", "converted", str(cached))
-        if cached
-        else Finding("note", "converted", "not yet; the first use takes about a minute")
-    )
+    yield Finding("ok", "demo model", str(file))
+    place = gguf.place_of(file)
+    if place.is_dir():
+        yield Finding("ok", "converted", str(place))
+    else:
+        yield Finding("note", "converted", "not yet; the first use takes about a minute")
 
 
 def _folders() -> Iterator[Finding]:
-    from mech import load
+    from mech import gguf
 
-    for what, folder in (("cache", load.cache_folder()), ("run store", store.store_path().parent)):
+    for what, folder in (("cache", gguf.cache_folder()), ("run store", store.store_path().parent)):
         nearest = next(p for p in (folder, *folder.parents) if p.exists())
         free = shutil.disk_usage(nearest).free
         if not _writable(nearest):

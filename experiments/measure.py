@@ -3,20 +3,24 @@
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from bridge import evaluate
+from ctr_kernels.hard_threshold import hard_threshold
 from experiments.intervals import Interval, interval
 from experiments.progress import Advance, Progress
 from experiments.provenance import Inputs
 from experiments.settings import Reading, Sizes
 from experiments.text import Half, Text, read_text
+from experiments.threads import settle
 from mech import tokens
 from mech.capture import capture_blocks
 from mech.load import Loaded, load
 from mech.probes import sinks
+from mech.probes.sinks import Agreement
 
 EPSILON = 0.1
 AT_ONCE = 4  # sequences in one pass
@@ -27,7 +31,7 @@ class Material(NamedTuple):
 
     calibration: Int[Tensor, "windows seq"]
     evaluation: Int[Tensor, "windows seq"]
-    sinks: Int[Tensor, "sequences seq"]
+    sequences: Int[Tensor, "sequences seq"]
     bos_id: int | None
     inputs: Inputs
 
@@ -58,11 +62,12 @@ class Effect(NamedTuple):
     ppl: float
     nll: Interval
     sinks: Counts
-    kept: sinks.Agreement
+    kept: Agreement
 
 
 def loaded_model(reading: Reading, progress: Progress) -> Loaded:
     """The model, with a line for whatever takes time."""
+    settle(progress)
     with progress.task(f"load {reading.model}") as advance:
         return load(reading.model, device=reading.device, advance=advance)
 
@@ -98,7 +103,14 @@ def described(
         first_ids=tuple(encoded.ids[:4].tolist()),
         device=reading.device,
         dtype=str(loaded.model.dtype).removeprefix("torch."),
+        threads=torch.get_num_threads(),
+        kernels={"hard_threshold": _kernel_here(reading.device)},
     )
+
+
+def _kernel_here(device: str) -> str:
+    """The implementation that OATS' thresholding runs on this device."""
+    return hard_threshold.run(torch.ones(1, 2, device=device), 1).backend
 
 
 def _windows(
@@ -113,10 +125,10 @@ def _windows(
 
 def measure(model: PreTrainedModel, material: Material, progress: Progress, name: str) -> Measured:
     """Losses on the evaluation windows and sink scores on the sink sequences."""
-    windows, groups = material.evaluation, material.sinks.split(AT_ONCE)
+    windows, groups = material.evaluation, material.sequences.split(AT_ONCE)
     with progress.task(name, len(windows) + len(groups)) as advance:
         nll = window_losses(model, windows, material.bos_id, advance)
-        scores = sink_scores(model, material.sinks, advance)
+        scores = sink_scores(model, material.sequences, advance)
     return Measured(nll, scores)
 
 

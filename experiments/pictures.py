@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from experiments.report import BLUE, GREEN, INK, ORANGE, RED, STYLE
 
@@ -64,8 +65,8 @@ def sink_grid(
         image = axes.imshow(values, cmap=cmap, vmin=0, vmax=top, aspect="auto", origin="lower")
         canvas.colorbar(image, ax=axes, label=label, shrink=0.9)
         axes.set(xlabel="head", ylabel="layer", title=title)
-        axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
-        axes.yaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     return canvas
 
 
@@ -164,7 +165,7 @@ def forest(
     return canvas
 
 
-def grouped_bars(
+def bars(
     groups: Sequence[str],
     series: dict[str, Sequence[float]],
     label: str,

@@ -79,13 +79,13 @@ def answer(config: Config, loaded: "Loaded", material: "Material", progress: Pro
     from experiments import catching, measure
     from mech.probes import sinks
 
-    groups = len(material.sinks.split(measure.AT_ONCE))
+    groups = len(material.sequences.split(measure.AT_ONCE))
     with progress.task("probe", groups + 1) as advance:
-        scores = measure.sink_scores(loaded.model, material.sinks, advance)
+        scores = measure.sink_scores(loaded.model, material.sequences, advance)
         advance("stream")
         peak, features = _outliers(loaded, material)
         prompt = catching.look(loaded, config.prompt, config.reading.bos, config.epsilon)
-        tagged = catching.tagged(loaded.model, material.sinks, scores, config.epsilon)
+        tagged = catching.tagged(loaded.model, material.sequences, scores, config.epsilon)
     grid = sinks.count_sinks(scores, epsilon=config.epsilon)
     totals = measure.counts(scores, config.epsilon)
     return Result(
@@ -111,10 +111,10 @@ def _outliers(loaded: "Loaded", material: "Material") -> tuple["Peak", dict[int,
     from mech.capture import capture_blocks
     from mech.probes import massive, outliers
 
-    ids = material.sinks[:4]
+    ids = material.sequences[:4]
     streams = capture_blocks(loaded.model, ids, lambda block: (block.resid_pre, block.resid_post))
     resid = np.stack([streams[0][0], *(post for _, post in streams)])
-    ordinary = ~massive.is_massive(resid, ratio=100.0).any(axis=-1)
+    ordinary = np.logical_not(massive.is_massive(resid, ratio=100.0).any(axis=-1))
     depths = outliers.outlier_dims(resid, ordinary).sum(axis=0)
     features = {int(dim): int(depths[dim]) for dim in np.flatnonzero(depths)}
     return massive.peaks(resid), features
@@ -196,8 +196,8 @@ def _pictured(result: Result) -> Section:
         ("coloured array", "in the colours", "η² of the sinks", "null median", "null 95%"),
         rows,
         "In the colours: share of the variance that the three components show. η²: share of the "
-        f"variance between groups of tokens with the same sink. Null: the same for {DRAWS:,} random "
-        "cuts into as many contiguous segments; neighbours are alike anyway.",
+        f"variance between groups of tokens with the same sink. Null: the same for {DRAWS:,} "
+        "random cuts into as many contiguous segments; neighbours are alike anyway.",
     )
     text = [
         f"Block {prompt.layer}, head {prompt.head} has the clearest sinks on this prompt: {names}. "
@@ -244,8 +244,8 @@ def _on_text(tagged: Tagged | None) -> str:
         return "On the text no head has two sinks in enough sequences to ask the same of it."
     reads, writes, released = (str(found) for found in tagged.above_null)
     return (
-        f"On text: head {tagged.head} of block {tagged.layer} rests most on later sinks in one half "
-        f"of the sequences; in {tagged.above_null[0].n} sequences of the other half η² above "
+        f"On text: head {tagged.head} of block {tagged.layer} rests most on later sinks in one "
+        f"half of the sequences; in {tagged.above_null[0].n} sequences of the other half η² above "
         f"the null's median is {reads} in what it reads, {writes} in what it writes and "
         f"{released} in the stream three blocks later (mean and 95% interval over sequences)."
     )

@@ -23,6 +23,7 @@ class Inputs:
     first_ids: tuple[int, ...] = ()
     device: str = "cpu"
     dtype: str = "float32"
+    threads: int | None = None
     kernels: dict[str, str] = field(default_factory=dict)
 
 

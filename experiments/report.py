@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 import jinja2
 import matplotlib as mpl
+from cycler import cycler
 from matplotlib.figure import Figure
 
 # Okabe and Ito's palette: told apart by colour-blind readers and in print.
 INK, BLUE, ORANGE, GREEN, RED, SKY, PINK = (
     "#222222", "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7",
 )  # fmt: skip
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "figure.dpi": 110,
     "savefig.dpi": 160,
     "savefig.bbox": "tight",
@@ -24,7 +25,7 @@ STYLE: dict[str, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": "#666666",
-    "axes.prop_cycle": mpl.cycler(color=[BLUE, ORANGE, GREEN, RED, SKY, PINK]),
+    "axes.prop_cycle": cycler(color=[BLUE, ORANGE, GREEN, RED, SKY, PINK]),
     "legend.frameon": False,
     "image.interpolation": "nearest",
     "svg.fonttype": "none",

@@ -33,12 +33,17 @@ def cache_folder() -> Path:
     return Path(base) / "catch-tag-release"
 
 
+def place_of(file: Path) -> Path:
+    """Where the conversion of `file` lies, or will."""
+    return cache_folder() / "gguf" / sha256([file])
+
+
 def converted(file: Path, *, advance: Callable[[str], None] | None = None) -> Path:
     """The folder that holds `file` as safetensors with its tokenizer, made where it is missing.
 
     Raises BadInput on a file that is no readable GGUF, and where the cache cannot be written.
     """
-    place = cache_folder() / "gguf" / sha256([file])
+    place = place_of(file)
     if place.is_dir():
         return place
     if advance is not None:

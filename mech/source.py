@@ -47,7 +47,7 @@ def resolve(name: str, *, advance: Callable[[str], None] | None = None) -> Sourc
     """
     path = Path(name).expanduser()
     if name in DEMO:
-        path = _demo_file(name)
+        path = demo_file(name)
     if path.is_file():
         if path.suffix != ".gguf":
             raise BadInput(f"{path} is a file: give the folder that holds config.json, or a .gguf")
@@ -77,7 +77,8 @@ def weight_files(folder: Path) -> list[Path]:
     raise BadInput(f"{folder} has no weights: expected model.safetensors or its shards")
 
 
-def _demo_file(name: str) -> Path:
+def demo_file(name: str) -> Path:
+    """The GGUF file of a demo model; BadInput, with what to install, where it is missing."""
     package, install = DEMO[name]
     spec = importlib.util.find_spec(package)
     # Found and not imported: the package starts llama.cpp.

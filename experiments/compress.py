@@ -1,0 +1,150 @@
+"""What does a compression method do to a model: its losses, its sinks, its weights?"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from experiments import effects
+from experiments.progress import Progress
+from experiments.provenance import Inputs
+from experiments.report import Section
+from experiments.settings import Reading, Sizes
+
+if TYPE_CHECKING:  # torch is imported when the question is asked, not for --help
+    from bridge.compression import Compression
+    from bridge.methods import OATS, Magnitude, Wanda
+    from experiments.measure import Effect, Material
+    from mech.load import Loaded
+
+
+@dataclass(frozen=True)
+class Config:
+    """Compress every linear of every block, and measure before and after."""
+
+    reading: Reading = field(default_factory=Reading)
+    method: str = "oats"
+    """magnitude, wanda or oats."""
+    sparsity: float = 0.5
+    """Share of the weights that is removed."""
+    rank_ratio: float = 0.25
+    """OATS: share of the kept parameters in the low-rank term."""
+    iterations: int = 80
+    """OATS: alternations of the definition, whose error the fast loop reaches."""
+    select: str = "*"
+    """Which linears, as a glob over names like layers.3.self_attn.q_proj."""
+    sizes: Sizes = field(default_factory=Sizes)
+    save: Path | None = None
+    """Also save the compressed model, dense, as a folder that transformers loads."""
+
+
+class Weights(NamedTuple):
+    """Exact accounts of what was kept and how far the weights moved."""
+
+    method: str
+    linears: int
+    parameters: int
+    kept: int
+    bits: int
+    delta_w: float
+    error: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """The dense model, the compressed one, and the weights between."""
+
+    config: Config
+    inputs: Inputs
+    heads: int
+    dense: "Effect"
+    effect: "Effect"
+    weights: Weights
+
+
+def run(config: Config, progress: Progress) -> Result:
+    """Measure dense, compress, measure again."""
+    from bridge.checkpoint import save_dense
+    from bridge.sites import linears
+    from experiments import measure, output, roster
+
+    method = roster.build(
+        config.method,
+        config.sparsity,
+        rank_ratio=config.rank_ratio,
+        iterations=config.iterations,
+    )
+    if config.save is not None:
+        output.check_free(config.save, replace=False)
+    loaded = measure.loaded_model(config.reading, progress)
+    linears(loaded.model, config.select)  # a glob that matches nothing is refused before the work
+    material = measure.material(loaded, config.reading, config.sizes, progress)
+    dense = measure.measure(loaded.model, material, progress, "dense")
+    done = squeeze(config, method, loaded, material, progress)
+    after = measure.measure(loaded.model, material, progress, "compressed")
+    result = Result(
+        config=config,
+        inputs=material.inputs,
+        heads=dense.scores.shape[0] * dense.scores.shape[2],
+        dense=measure.effect("dense", dense, dense),
+        effect=measure.effect(config.method, after, dense),
+        weights=accounts(config.method, done),
+    )
+    if config.save is not None:
+        save_dense(loaded.model, loaded.tokenizer, config.save, _provenance(result))
+    return result
+
+
+def squeeze(
+    config: Config,
+    method: "Magnitude | Wanda | OATS",
+    loaded: "Loaded",
+    material: "Material",
+    progress: Progress,
+) -> "Compression":
+    """Compress the selected linears in place."""
+    from bridge.compress import compress
+    from bridge.sites import linears
+    from experiments import measure
+
+    batches = material.calibration.split(measure.AT_ONCE)
+    with progress.task(config.method, len(linears(loaded.model, config.select))) as advance:
+        return compress(loaded.model, method, batches, select=config.select, advance=advance)
+
+
+def accounts(name: str, done: "Compression") -> Weights:
+    """What `ctr` prints of a compression."""
+    cost = done.cost
+    errors = [row.error for row in done.rows]
+    return Weights(
+        method=name,
+        linears=len(done.rows),
+        parameters=cost.parameters,
+        kept=cost.kept,
+        bits=cost.bits,
+        delta_w=done.delta_w,
+        error=sum(errors) / len(errors),
+        seconds=done.seconds,
+    )
+
+
+def _provenance(result: Result) -> dict[str, object]:
+    from experiments.provenance import versions
+    from experiments.serial import plain
+
+    return {
+        "config": plain(result.config),
+        "inputs": plain(result.inputs),
+        "weights": plain(result.weights),
+        "versions": versions(),
+    }
+
+
+def sections(result: Result) -> list[Section]:
+    """Losses and sinks, then weights."""
+    what = f"{result.config.sparsity:.0%} {result.config.method}"
+    tables = [
+        effects.table([result.dense, result.effect], result.heads, result.inputs),
+        effects.weights_table([result.weights]),
+    ]
+    return [Section(what, [effects.sentence(what, result.effect)], tables)]
