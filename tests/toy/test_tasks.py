@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from toy.errors import NoSegment
-from toy.tasks import DISTRIBUTIONS, averaging
+from toy.tasks import DISTRIBUTIONS, averaging, mean_after
 
 
 @pytest.mark.parametrize("data", DISTRIBUTIONS)
@@ -37,3 +37,9 @@ def test_numbers_are_standardised(data):
 def test_too_short(shortest, longest):
     with pytest.raises(NoSegment, match=f"lengths {shortest}..{longest}"):
         averaging(jax.random.key(0), batch=2, shortest=shortest, longest=longest)
+
+
+def test_the_mean_starts_after_sep_and_ends_at_the_read_out():
+    x = np.array([[1.0, 20.0, 3.0, 4.0, 50.0], [1.0, 2.0, 3.0, 4.0, 6.0]], dtype=np.float32)
+    found = mean_after(jax.numpy.asarray(x), jax.numpy.array([2, 4]), jax.numpy.array([4, 5]))
+    assert found.tolist() == [3.5, 6.0]
