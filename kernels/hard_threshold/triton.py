@@ -25,8 +25,8 @@ def _select(p_x, p_y, d_in, keep, stride_x, N: tl.constexpr):
     # [N]
     b_x = tl.load(p_x + i_row * stride_x + o_n, mask=m_n, other=0.0)
     b_bits = b_x.to(tl.float32).to(tl.int32, bitcast=True) & 0x7FFFFFFF
-    # The tail is smaller than every magnitude: it is never counted and never kept.
-    b_bits = tl.where(m_n, b_bits, -1)
+    # The tail reads as zeros behind the row: no candidate counts them, and among ties at zero
+    # they come last.
     threshold = tl.full([], 0, tl.int32)
     for step in range(31):
         candidate = threshold | (1 << (30 - step))

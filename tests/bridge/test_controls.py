@@ -58,3 +58,12 @@ def test_a_sparse_control_has_the_nonzeros_of_the_term_in_every_row(generator):
     for row, mask in zip(ranked, kept, strict=True):
         if mask.any():
             assert row[mask].min() >= row[~mask].max()
+
+
+def test_zeros_of_the_weight_are_not_counted_as_kept(generator):
+    """On dead channels every score is zero: only weights that are there fill the count."""
+    weight = torch.randn(3, 7, generator=generator)
+    weight[:, 2] = 0
+    moment = diagonal_moment.update(diagonal_moment.init(7), torch.zeros(5, 7))
+    control = sparse_like(Sparse(torch.ones(3, 7).tril(3)), weight, moment)
+    assert control.weight.count_nonzero(1).tolist() == [4, 5, 6]

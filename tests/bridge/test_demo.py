@@ -66,7 +66,7 @@ def test_fast_reaches_the_error_of_the_definition(name, loaded, moments):
         ((weight - method(weight, moment).dense()).double() * columns).norm()
         for method in (OATS(), OATS(truncation=FullSVD()))
     )
-    assert fast <= 1.001 * full
+    assert fast < full
 
 
 def test_at_half_the_parameters_oats_beats_wanda_beats_magnitude(loaded, calibration, data):
