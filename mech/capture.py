@@ -139,7 +139,6 @@ def _entering(reading: _Reading, layer: int) -> Callable:
     def hook(_: nn.Module, args: tuple, kwargs: dict) -> None:
         resid = args[0] if args else kwargs["hidden_states"]
         reading.layer = layer
-        reading.attended = None
         reading.resid_pre = _finite(_array(resid), f"the stream that enters block {layer}")
 
     return hook

@@ -39,6 +39,7 @@ def test_the_state_is_one_sequence_at_one_depth():
 
 def test_peaks_by_hand():
     resid = np.ones((2, 2, 5, 3))
+    resid[0, 0] *= 5.0  # louder, but the peak is the other sequence's
     resid[0, 1, 2, 1] = -40.0
     resid[1, 0] *= 3.0
     resid[1, 0, 4, 2] = 60.0
@@ -86,6 +87,9 @@ def test_tokens_that_are_left_out_do_not_count():
     resid[0, 0, :6, 2] = 50.0
     ordinary = everyone(resid)
     assert prevalence(resid, ordinary)[0, 2] == 0.6
+    ordinary[0, 0, :3] = False
+    assert prevalence(resid, ordinary)[0, 2] == 3 / 7
+    ordinary = everyone(resid)
     ordinary[0, 0, 6:] = False
     assert prevalence(resid, ordinary)[0, 2] == 1.0
     ordinary[0, 0, :6] = False
