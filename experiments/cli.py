@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from experiments import output, store
 from experiments.output import OutputRefused
-from experiments.progress import Progress
+from experiments.progress import Progress, paper
 
 
 class Command(NamedTuple):
@@ -231,18 +231,17 @@ def _facts(run: dict[str, Any]) -> dict[str, str]:
 
 def _print(sections: list[Any]) -> None:
     """The answer on standard output: text and tables, no pictures."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(soft_wrap=True)
+    console = paper()
     for section in sections:
         console.print(f"\n[bold]{section.title}[/bold]")
         for paragraph in section.text:
-            console.print(paragraph, markup=False, highlight=False)
+            console.print(paragraph, markup=False)
         for table in section.tables:
             grid = Table(*table.columns, box=None, pad_edge=False)
             for row in table.rows:
                 grid.add_row(*row)
             console.print(grid)
             if table.caption:
-                console.print(table.caption, markup=False, highlight=False, style="dim")
+                console.print(table.caption, markup=False, style="dim")

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from rich.console import Console
 from rich.table import Table
 
 from experiments import store
+from experiments.progress import paper
 
 OPS = ("hard_threshold",)
 NEEDED = ("torch", "transformers", "gguf", "safetensors", "jax", "flax", "optax", "numba")
@@ -42,7 +42,7 @@ def main(config: Config) -> int:
     for finding in findings:
         state = f"[{colour[finding.state]}]{finding.state}[/]"
         table.add_row(state, finding.what, finding.detail)
-    Console(soft_wrap=True, highlight=False).print(table)
+    paper().print(table)
     return int(any(finding.state == "fails" for finding in findings))
 
 

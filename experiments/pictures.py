@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from html import escape
 
-import matplotlib as mpl
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.report import BLUE, GREEN, INK, ORANGE, RED, STYLE
+from experiments.report import BLUE, GREEN, INK, ORANGE, RED
 
 SPACE, NEWLINE = "Ġ", "Ċ"  # how byte-level tokenizers print a space and a line's end
 
@@ -19,9 +18,8 @@ def figure(
     width: float, height: float, rows: int = 1, columns: int = 1
 ) -> tuple[Figure, list[Axes]]:
     """A figure in the house style and its axes, row by row."""
-    with mpl.rc_context(STYLE):
-        canvas = Figure(figsize=(width, height), layout="constrained")
-        grid = canvas.subplots(rows, columns, squeeze=False)
+    canvas = Figure(figsize=(width, height), layout="constrained")
+    grid = canvas.subplots(rows, columns, squeeze=False)
     return canvas, list(grid.flat)
 
 
@@ -96,13 +94,12 @@ def coloured_tokens(
     """A sentence whose tokens stand on their colours, sinks framed; HTML, escaped."""
     spans = []
     for index, (token, colour) in enumerate(zip(tokens, rgb, strict=True)):
-        red, green, blue = (round(255 * float(c)) for c in colour)
-        # Black on light colours, white on dark ones (relative luminance).
-        light = 0.2126 * red + 0.7152 * green + 0.0722 * blue > 120
+        # Half way to white, so that black letters can be read on every colour.
+        red, green, blue = (round(255 * (0.45 + 0.55 * float(c))) for c in colour)
         kind = ' class="sink"' if index in sinks else ""
         spans.append(
-            f'<span{kind} style="background:rgb({red},{green},{blue});'
-            f'color:{"#000" if light else "#fff"}">{escape(readable(token))}</span>'
+            f'<span{kind} style="background:rgb({red},{green},{blue})">'
+            f"{escape(readable(token))}</span>"
         )
     return f'<div class="tokens"><span class="label">{escape(label)}</span>{"".join(spans)}</div>'
 
@@ -120,7 +117,7 @@ def bound_against_error(
         axes.semilogy(
             s_tag[finite], values[finite], label=name, color=colour, linestyle=line, linewidth=width
         )
-    axes.set(xlabel="$s_{tag}$", ylabel="|output - mean of the segment|", title=title)
+    axes.set(xlabel=r"$s_\mathrm{tag}$", ylabel="|output - mean of the segment|", title=title)
     axes.legend(loc="lower left")
     return canvas
 
@@ -141,7 +138,7 @@ def training(
     left.plot([], [], color=BLUE, label=f"found the mechanism ({int(found.sum())} of {n})")
     left.plot([], [], color=RED, label=f"did not ({n - int(found.sum())} of {n})")
     left.legend(loc="best", fontsize=9)
-    left.set(xlabel="step", ylabel="$s_{tag}$", title="embedding scale of [SEP]")
+    left.set(xlabel="step", ylabel=r"$s_\mathrm{tag}$", title="embedding scale of [SEP]")
     right.set(xlabel="step", ylabel="loss / Var(target)", title="loss")
     return canvas
 
@@ -166,25 +163,17 @@ def forest(
 
 
 def bars(
-    groups: Sequence[str],
-    series: dict[str, Sequence[float]],
-    label: str,
-    title: str,
-    *,
-    log: bool = False,
+    groups: Sequence[str], series: dict[str, Sequence[float]], label: str, title: str
 ) -> Figure:
-    """Bars side by side, with their values written on them."""
-    canvas, (axes,) = figure(9, 4)
+    """Horizontal bars side by side, group by group from the top, their values written on them."""
+    canvas, (axes,) = figure(9.5, 0.9 + 0.34 * len(groups) * len(series))
     width = 0.8 / len(series)
     for index, (name, values) in enumerate(series.items()):
-        at = np.arange(len(groups)) + (index - (len(series) - 1) / 2) * width
-        colour = [BLUE, ORANGE, GREEN, RED][index % 4]
-        bars = axes.bar(at, values, width * 0.92, label=name, color=colour)
-        axes.bar_label(bars, fmt=lambda v: f"{v:.3g}", fontsize=9, padding=2)
-    axes.set_xticks(range(len(groups)), groups)
-    if log:
-        axes.set_yscale("log")
-    axes.set(ylabel=label, title=title)
-    if len(series) > 1:
-        axes.legend(loc="best", fontsize=9)
+        at = -np.arange(len(groups)) - (index - (len(series) - 1) / 2) * width
+        drawn = axes.barh(at, values, width * 0.92, label=name, color=[BLUE, ORANGE][index % 2])
+        axes.bar_label(drawn, fmt=lambda v: f"{v:.2f}", fontsize=9, padding=3)
+    axes.set_yticks(-np.arange(len(groups)), groups)
+    axes.set_xlim(0, 1.08)
+    axes.set(xlabel=label, title=title)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.08), ncols=len(series), fontsize=9)
     return canvas

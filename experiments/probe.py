@@ -5,6 +5,7 @@ pictures are of one prompt. A prompt shorter than 64 tokens is never counted on,
 attention alone passes the threshold there.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,10 @@ LAUGH = (
     "I laughed with friends until my stomach hurt. I wiped away tears of sadness and said nothing. "
     "I slammed my fist in anger on the table."
 )
+
+
+BUSIEST = 8
+"""Layers to name."""
 
 
 @dataclass(frozen=True)
@@ -143,22 +148,34 @@ def _counted(result: Result) -> Section:
         f"{result.inputs.text}. Guarded: the last 16 tokens are left out, where any head that "
         "looks at its neighbours passes the threshold.",
     )
-    artefact = 1 - (result.first.mean + result.later.mean) / result.raw.mean
-    busiest = np.argsort(result.later_grid.sum(axis=1))[::-1][:8]
-    share = result.later_grid[busiest].sum() / max(result.later_grid.sum(), 1e-12)
-    text = [
-        f"The first token is a sink in {result.first.mean / result.heads:.0%} of the heads. "
-        f"{artefact:.0%} of what equation 1 counts lies in the last 16 tokens of the sequence "
-        "and says nothing about sinks.",
-        f"Later sinks are concentrated: layers {', '.join(map(str, sorted(busiest.tolist())))} "
-        f"hold {share:.0%} of them.",
-    ]
+    text = [*_in_words(result)]
     picture = Picture(
         "sink-grid",
         pictures.sink_grid(result.first_grid, result.later_grid),
         f"Sinks by layer and head, n = {n} sequences of {seq} tokens.",
     )
     return Section("Attention sinks in a real language model", text, [table], [picture])
+
+
+def _in_words(result: Result) -> Iterator[str]:
+    """The counts as sentences; a model may have no sinks at all."""
+    if result.raw.mean == 0:
+        yield f"No token of any head receives more than {result.config.epsilon} of the attention."
+        return
+    artefact = 1 - (result.first.mean + result.later.mean) / result.raw.mean
+    yield (
+        f"The first token is a sink in {result.first.mean / result.heads:.0%} of the heads. "
+        f"{artefact:.0%} of what equation 1 counts lies in the last 16 tokens of the sequence "
+        "and says nothing about sinks."
+    )
+    by_layer = result.later_grid.sum(axis=1)
+    if by_layer.sum() > 0:
+        busiest = np.sort(np.argsort(by_layer)[::-1][:BUSIEST])
+        share = by_layer[busiest].sum() / by_layer.sum()
+        yield (
+            f"The {len(busiest)} layers with most later sinks, "
+            f"{', '.join(map(str, busiest.tolist()))}, hold {share:.0%} of them."
+        )
 
 
 def _span(found: Interval) -> str:
@@ -201,7 +218,8 @@ def _pictured(result: Result) -> Section:
     )
     text = [
         f"Block {prompt.layer}, head {prompt.head} has the clearest sinks on this prompt: {names}. "
-        "Tokens are coloured by their first three principal components, sinks are framed. "
+        "Tokens are coloured by their first three principal components as red, green and blue; "
+        "sinks are framed. "
         f"One prompt of {len(prompt.tokens)} tokens is an illustration and no evidence; the head "
         f"was chosen by its sinks among {result.heads}, not by its colours.",
         _reading(prompt),
@@ -221,7 +239,9 @@ def _pictured(result: Result) -> Section:
         ),
         "Attention of the pictured head; the tokens it rests on are red.",
     )
-    return Section("Tokens cluster by the sink that caught them", text, [table], [picture], html)
+    return Section(
+        "Do tokens cluster by the sink that caught them?", text, [table], [picture], html
+    )
 
 
 def _reading(prompt: Prompted) -> str:

@@ -20,6 +20,11 @@ Advance = Callable[[str], None]
 PAUSE = 10.0  # seconds between two plain lines
 
 
+def paper() -> Console:
+    """Where answers are printed: as wide as the terminal, and wide enough for a table elsewhere."""
+    return Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 160)
+
+
 class Progress:
     """Reports steps of long work on standard error, so that standard output stays the result."""
 

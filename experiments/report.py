@@ -4,7 +4,7 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jinja2
 import matplotlib as mpl
@@ -15,22 +15,24 @@ from matplotlib.figure import Figure
 INK, BLUE, ORANGE, GREEN, RED, SKY, PINK = (
     "#222222", "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7",
 )  # fmt: skip
-STYLE: Any = {
-    "figure.dpi": 110,
-    "savefig.dpi": 160,
-    "savefig.bbox": "tight",
-    "font.size": 11,
-    "axes.titlesize": 12,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#666666",
-    "axes.prop_cycle": cycler(color=[BLUE, ORANGE, GREEN, RED, SKY, PINK]),
-    "legend.frameon": False,
-    "image.interpolation": "nearest",
-    "svg.fonttype": "none",
-    "svg.hashsalt": "catch-tag-release",  # the same picture has the same bytes
-}
+mpl.rcParams.update(
+    {
+        "figure.dpi": 110,
+        "savefig.dpi": 160,
+        "savefig.bbox": "tight",
+        "font.size": 11,
+        "axes.titlesize": 12,
+        "axes.titlelocation": "left",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": "#666666",
+        "axes.prop_cycle": cycler(color=[BLUE, ORANGE, GREEN, RED, SKY, PINK]),
+        "legend.frameon": False,
+        "image.interpolation": "nearest",
+        "svg.fonttype": "none",
+        "svg.hashsalt": "catch-tag-release",  # the same picture has the same bytes
+    }
+)
 
 
 class Picture(NamedTuple):
@@ -70,13 +72,12 @@ def write(folder: Path, title: str, sections: Sequence[Section], facts: dict[str
     pictures = [picture for section in sections for picture in section.pictures]
     if pictures:
         (folder / "pictures").mkdir()
-    with mpl.rc_context(STYLE):
-        for picture in pictures:
-            stem = folder / "pictures" / picture.name
-            # Without a date the same result gives the same file.
-            picture.figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})
-            picture.figure.savefig(stem.with_suffix(".png"))
-            encoded[picture.name] = base64.b64encode(stem.with_suffix(".svg").read_bytes()).decode()
+    for picture in pictures:
+        stem = folder / "pictures" / picture.name
+        # Without a date the same result gives the same file.
+        picture.figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})
+        picture.figure.savefig(stem.with_suffix(".png"))
+        encoded[picture.name] = base64.b64encode(stem.with_suffix(".svg").read_bytes()).decode()
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("experiments"),
         autoescape=True,

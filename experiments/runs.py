@@ -3,10 +3,10 @@
 import sys
 from dataclasses import dataclass
 
-from rich.console import Console
 from rich.table import Table
 
 from experiments import serial, store
+from experiments.progress import paper
 
 
 @dataclass(frozen=True)
@@ -37,5 +37,5 @@ def main(config: Config) -> int:
             f"{row.peak_bytes / 2**30:.2f}",
             row.out,
         )
-    Console(soft_wrap=True).print(table)
+    paper().print(table)
     return 0

@@ -1,0 +1,295 @@
+"""The command, as a user types it: answers, and one clear line for what cannot be answered."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from experiments import cli
+
+CTR = Path(sys.executable).parent / "ctr"
+WORDS = ["<unk>", "<s>", *(f"w{i}" for i in range(60)), "the", "of", "a", "and", "is"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """A tiny random Llama with a tokenizer, as save_pretrained writes them."""
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=len(WORDS),
+        max_position_embeddings=512,
+        bos_token_id=1,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    vocabulary = {word: index for index, word in enumerate(WORDS)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", unk_token="<unk>")
+    fast.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def ctr(tmp_path):
+    """Run the command in an empty folder, with a store and a cache of its own."""
+
+    def run(*arguments, **environment) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [CTR, *map(str, arguments)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env={
+                **os.environ,
+                "CTR_STORE": str(tmp_path / "store" / "runs.sqlite"),
+                "HF_HUB_OFFLINE": "1",
+                "OMP_NUM_THREADS": "1",
+                **environment,
+            },
+        )
+
+    return run
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, capsys):
+    """The same command inside this process: quick, for what is refused before any real work."""
+
+    def run(*arguments) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("CTR_STORE", str(tmp_path / "store" / "runs.sqlite"))
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        monkeypatch.setattr(sys, "argv", ["ctr", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit:
+            cli.main()
+        out, err = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, int(exit.value.code or 0), out, err)
+
+    return run
+
+
+SMALL = ("--windows", 3, "--context", 32, "--sequences", 2, "--seq", 64, "--calibration", 2)
+
+
+def answered(done: subprocess.CompletedProcess[str], out: Path) -> dict:
+    """The stored result of a run that must have gone well."""
+    assert done.returncode == 0, done.stderr
+    result = json.loads((out / "result.json").read_text())
+    page = (out / "report.html").read_text()
+    assert "<html" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    pictures = sorted(p.name for p in out.glob("pictures/*"))
+    assert len([p for p in pictures if p.endswith(".svg")]) * 2 == len(pictures)
+    return result
+
+
+def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    """One line that names what is wrong, exit code 2, and no folder left behind."""
+    assert done.returncode == 2, done.stdout + done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("ctr: error:")]
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in lines[0]
+
+
+def test_overview_lists_every_command(ctr):
+    done = ctr("--help")
+    assert done.returncode == 0
+    for name, command in {**cli.COMMANDS, **cli.TOOLS}.items():
+        assert f"ctr {name}" in done.stdout
+        assert command.example in done.stdout
+
+
+def test_every_command_has_help_with_its_example(ctr):
+    for name, command in {**cli.COMMANDS, **cli.TOOLS}.items():
+        done = ctr(*name.split(), "--help")
+        assert done.returncode == 0, done.stderr
+        squeezed = " ".join(done.stdout.replace("│", " ").split())
+        assert " ".join(command.example.split()) in squeezed, name
+
+
+def test_an_unknown_command_is_told_the_nearest(ctr):
+    refused(ctr("prob"), "'prob'", "did you mean probe?")
+
+
+def test_probe(ctr, model, tmp_path):
+    done = ctr("probe", model, "--sequences", 2, "--seq", 64, "--out", "run")
+    result = answered(done, tmp_path / "run")
+    assert result["inputs"]["first_ids"][0] == 1
+    assert "prepended <s>" in result["inputs"]["bos"]
+    assert result["result"]["heads"] == 8
+    # Uniform attention makes a sink of no token at 64 tokens or more.
+    assert result["result"]["first"]["n"] == 2
+
+
+def test_perplexity_of_random_weights_is_near_the_vocabulary(ctr, model, tmp_path):
+    text = tmp_path / "a.txt"
+    text.write_text(" ".join(WORDS[2:]) * 40)
+    done = ctr("perplexity", model, "--text", text, "--context", 64, "--stride", 32, "--out", "run")
+    result = answered(done, tmp_path / "run")
+    assert result["result"]["ppl"] == pytest.approx(len(WORDS), rel=0.2)
+    assert "each token scored once" in result["result"]["definition"]
+    assert result["result"]["definition"] in done.stdout.replace("\n", " ")
+
+
+def test_compress_and_save(ctr, model, tmp_path):
+    done = ctr(
+        "compress", model, "--method", "wanda", "--sparsity", 0.5, *SMALL,
+        "--out", "run", "--save", tmp_path / "saved",
+    )  # fmt: skip
+    result = answered(done, tmp_path / "run")["result"]
+    assert result["weights"]["linears"] == 14
+    saved = load_file(tmp_path / "saved" / "model.safetensors")
+    matrix = saved["model.layers.1.mlp.down_proj.weight"]
+    assert int(matrix.count_nonzero()) == matrix.numel() // 2
+    again = ctr("perplexity", tmp_path / "saved", "--tokens", 500, "--context", 64, "--stride", 63)
+    assert again.returncode == 0, again.stderr
+
+
+def test_terms(ctr, model, tmp_path):
+    done = ctr("terms", model, *SMALL, "--iterations", 4, "--rank-ratio", 0.5, "--out", "run")
+    result = answered(done, tmp_path / "run")["result"]
+    assert result["linears"] == 6
+    assert len(result["found"]) == 6
+
+
+def test_toy_verify(ctr, tmp_path):
+    done = ctr("toy", "verify", "--random", 100, "--adversarial", 10, "--agreement", 20)
+    found = answered(done, tmp_path / "out" / "toy-verify")["result"]["found"]
+    assert found["bound"]["violations"] == 0
+    assert found["agreement"]["worst"] < 1e-12
+    assert all(refusal["name"] for refusal in found["refusals"])
+
+
+def test_toy_train(ctr, tmp_path):
+    done = ctr("toy", "train", "--seeds", 3, "--steps", 80, "--out", "run")
+    result = answered(done, tmp_path / "run")["result"]
+    assert len(result["diagnosis"]["found"]) == 3
+
+
+def test_runs_are_stored_and_exported(ctr, model, tmp_path):
+    for out in ("one", "two"):
+        assert ctr("perplexity", model, "--tokens", 200, "--out", out).returncode == 0
+    rows = json.loads(ctr("runs", "--json").stdout)
+    assert [row["id"] for row in rows] == [1, 2]
+    row = rows[0]
+    assert row["config"]["context"] == 512
+    assert len(row["inputs"]["model_sha256"]) == 64
+    assert len(row["inputs"]["text_sha256"]) == 64
+    assert row["versions"]["torch"]
+    assert row["peak_bytes"] > 0
+    assert "ctr perplexity" in ctr("runs").stdout
+
+
+def test_doctor_names_what_is_there(ctr):
+    done = ctr("doctor")
+    for word in ("torch", "hard_threshold on cpu", "demo model", "run store"):
+        assert word in done.stdout
+
+
+def test_doctor_says_what_would_fail(ctr, tmp_path):
+    done = ctr("doctor", CTR_DATA=str(tmp_path / "nowhere"))
+    assert done.returncode == 1
+    assert "fails" in done.stdout
+
+
+def test_unknown_model(here, tmp_path):
+    refused(here("probe", "smolm2"), "smolm2", "smollm2")
+    assert not (tmp_path / "out" / "probe").exists()
+
+
+def test_hub_name_offline(here):
+    refused(here("perplexity", "somebody/some-model"), "somebody/some-model", "folder")
+
+
+def damaged(model: Path, to: Path) -> Path:
+    shutil.copytree(model, to)
+    return to
+
+
+def test_folder_without_tokenizer(here, model, tmp_path):
+    folder = damaged(model, tmp_path / "m")
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    refused(here("probe", folder), "tokenizer")
+
+
+def test_truncated_safetensors(here, model, tmp_path):
+    file = damaged(model, tmp_path / "m") / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    refused(here("perplexity", tmp_path / "m"), "model.safetensors")
+
+
+def test_a_nan_weight_is_named_with_its_layer(here, model, tmp_path):
+    file = damaged(model, tmp_path / "m") / "model.safetensors"
+    weights = load_file(file)
+    weights["model.layers.1.mlp.up_proj.weight"][3, 5] = float("nan")
+    save_file(weights, file, metadata={"format": "pt"})
+    refused(here("perplexity", tmp_path / "m"), "layers.1.mlp.up_proj", "block 1")
+
+
+def test_an_empty_prompt(here, model):
+    refused(here("probe", model, "--prompt", "", "--sequences", 1), "empty")
+
+
+@pytest.mark.parametrize("sparsity", [0, 1, -0.5, 1.5, "nan"])
+def test_sparsity_outside_0_1(here, model, sparsity):
+    refused(here("compress", model, "--sparsity", sparsity), "sparsity", "(0, 1)")
+
+
+def test_an_unknown_method_is_told_the_nearest(here, model):
+    refused(here("compress", model, "--method", "wonda"), "wonda", "wanda")
+
+
+def test_a_glob_that_matches_nothing(here, model):
+    done = here("compress", model, "--select", "layers.9.*", *SMALL)
+    refused(done, "layers.9.*", "layers.1")
+
+
+def test_an_output_folder_with_another_run(here, model, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "result.json").write_text("{}")
+    refused(here("perplexity", model, "--out", "run"), "another run", "--replace")
+    assert (tmp_path / "run" / "result.json").read_text() == "{}"
+
+
+def test_a_text_that_is_too_short(here, model, tmp_path):
+    (tmp_path / "a.txt").write_text("the of a and is")
+    refused(here("probe", model, "--text", tmp_path / "a.txt"), "tokens")
+
+
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+from experiments.cli import main
+sys.argv = ["ctr", "toy", "train", "--seeds", "2", "--steps", "40", "--out", "run"]
+main()
+"""
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
+    """The system refuses to write more than 20 kB: the pictures do not fit."""
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "CTR_STORE": str(tmp_path / "s.sqlite")},
+    )
+    refused(done, "disk full", "run")
+    assert [p.name for p in tmp_path.iterdir()] == []
