@@ -48,6 +48,11 @@ COMMANDS = {
         "Which term of sparse plus low rank carries the sinks? With controls.",
         "ctr terms smollm2 --out out/terms",
     ),
+    "oats": Command(
+        "experiments.oats",
+        "Does the fast OATS reach the error of its definition, and at what cost?",
+        'ctr oats smollm2 --select "layers.14.*" --out out/oats-both',
+    ),
     "perplexity": Command(
         "experiments.perplexity",
         "How well does a model predict a text?",
