@@ -108,6 +108,9 @@ def main() -> None:
         _ask(name, rest)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # `ctr ... | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(INTERRUPTED)
     except Exception as error:
         line = _refusal(error)
         if line is None or os.environ.get("CTR_TRACEBACK"):

@@ -95,7 +95,7 @@ def coloured_tokens(
     spans = []
     for index, (token, colour) in enumerate(zip(tokens, rgb, strict=True)):
         # Half way to white, so that black letters can be read on every colour.
-        red, green, blue = (round(255 * (0.45 + 0.55 * float(c))) for c in colour)
+        red, green, blue = (round(255 * (0.5 + 0.5 * float(c))) for c in colour)
         kind = ' class="sink"' if index in sinks else ""
         spans.append(
             f'<span{kind} style="background:rgb({red},{green},{blue})">'

@@ -262,10 +262,21 @@ def _on_text(tagged: Tagged | None) -> str:
     """The same question where it counts: on text that did not choose the head."""
     if tagged is None:
         return "On the text no head has two sinks in enough sequences to ask the same of it."
-    reads, writes, released = (str(found) for found in tagged.above_null)
-    return (
-        f"On text: head {tagged.head} of block {tagged.layer} rests most on later sinks in one "
-        f"half of the sequences; in {tagged.above_null[0].n} sequences of the other half η² above "
-        f"the null's median is {reads} in what it reads, {writes} in what it writes and "
-        f"{released} in the stream three blocks later (mean and 95% interval over sequences)."
+    reads, writes, released = (
+        f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]" for found in tagged.above_null
     )
+    return (
+        f"On text, head {tagged.head} of block {tagged.layer} is the one that rests most on later "
+        f"sinks in half of the sequences. In {tagged.above_null[0].n} sequences of the other half, "
+        f"η² above the null's median is {reads} in what it reads, {writes} in what it writes, and "
+        f"{released} in the stream three blocks later (mean and 95% interval over sequences): "
+        f"{_verdict(tagged)}."
+    )
+
+
+def _verdict(tagged: Tagged) -> str:
+    """Tag and release, each as it came out."""
+    _, writes, released = tagged.above_null
+    tag = "the tag is there" if writes.low > 0 else "the tag is not shown"
+    release = "it is released" if released.low > 0 else "its release is not seen"
+    return f"{tag}, {release}"

@@ -125,6 +125,13 @@ def test_every_command_has_help_with_its_example(ctr):
         assert " ".join(command.example.split()) in squeezed, name
 
 
+def test_a_reader_that_stops_reading_is_no_error():
+    done = subprocess.run(
+        f"{CTR} probe --help | head -1", shell=True, capture_output=True, text=True
+    )
+    assert done.stderr == ""
+
+
 def test_an_unknown_command_is_told_the_nearest(ctr):
     refused(ctr("prob"), "'prob'", "did you mean probe?")
 
@@ -179,6 +186,20 @@ def test_oats_both_ways(here, model, tmp_path):
         assert m["name"].startswith("layers.1.mlp")
         assert 0 < m["fast_error"] <= 1.001 * m["definition_error"] < 1
         assert m["definition_seconds"] > 0
+
+
+def test_demo(here, model, tmp_path):
+    """The whole page on the smallest sizes."""
+    done = here(
+        "demo", model, *SMALL, "--seeds", 2, "--steps", 40, "--inputs", 50, "--iterations", 4,
+        "--out", "run",
+    )  # fmt: skip
+    result = answered(done, tmp_path / "run")["result"]
+    assert [w["method"] for w in result["weights"]] == ["magnitude", "wanda", "oats"]
+    assert result["compressed"][0]["nll"]["mean"] == 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    for title in ("In short", "The theorem holds", "Which term carries the sinks"):
+        assert f"<h2>{title}</h2>" in page
 
 
 def test_toy_verify(ctr, tmp_path):
