@@ -45,6 +45,31 @@ def poisoned_memory(monkeypatch):
     monkeypatch.setattr(np, "empty", lambda *a, **k: poison_array(np_empty(*a, **k)))
 
 
+MEASURED = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def measured(request):
+    """`measured("peak memory", "0.44 GB", "below 1.5 GB")`: a line below the test results.
+
+    A limit that is only asserted says that it was kept, not by how much.
+    """
+    lines = request.config.stash.setdefault(MEASURED, [])
+
+    def record(what: str, found: object, wanted: str) -> None:
+        lines.append(f"{what}: {found} (wanted: {wanted})")
+
+    return record
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Print what the tests measured."""
+    if lines := config.stash.get(MEASURED, []):
+        terminalreporter.section("measured")
+        for line in lines:
+            terminalreporter.write_line(line)
+
+
 @pytest.fixture
 def generator():
     return torch.Generator().manual_seed(0)
