@@ -4,6 +4,8 @@ import os
 
 os.environ.setdefault("TRITON_INTERPRET", "1")  # before Triton is imported: no GPU here
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Dtype promotion is not strict: optax divides a float by an integer step count.
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from pathlib import Path

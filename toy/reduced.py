@@ -43,11 +43,11 @@ class Pass(NamedTuple):
 
 def share(batch: Batch) -> Shared:
     """Everything about a batch that no weight changes; O(T^2), once for all seeds."""
-    i = jnp.arange(1, batch.x.shape[1] + 1)
+    i = jnp.arange(1, batch.x.shape[1] + 1)[None]
     sep = i == batch.t[:, None]
     x = jnp.where(sep, 0.0, batch.x)
     # Row t has no use for its crowd; it looks at itself so that no row is empty.
-    sees = (i <= i[:, None]) & (~sep[:, None, :] | (i == i[:, None]))
+    sees = (i <= i.T)[None] & (~sep[:, None, :] | (i == i.T)[None])
     scores = jnp.where(sees, x[:, :, None] * x[:, None, :] + 1, -jnp.inf)
     return Shared(
         x=x,

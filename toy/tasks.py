@@ -36,9 +36,9 @@ def mean_after(
     x: Float[Array, "batch seq"], t: Int[Array, " batch"], last: Int[Array, " batch"]
 ) -> Float[Array, " batch"]:
     """sum_{t < i <= T} x_i / (T - t)."""
-    i = jnp.arange(1, x.shape[1] + 1)
+    i = jnp.arange(1, x.shape[1] + 1)[None]
     after = (i > t[:, None]) & (i <= last[:, None])
-    return jnp.where(after, x, 0.0).sum(axis=1) / (last - t)
+    return jnp.where(after, x, 0.0).sum(axis=1) / (last - t).astype(x.dtype)
 
 
 def averaging(
@@ -60,7 +60,7 @@ def averaging(
     for_x, for_t, for_last = jax.random.split(key, 3)
     last = jax.random.randint(for_last, (batch,), shortest, longest + 1)
     t = jax.random.randint(for_t, (batch,), 1, last)
-    i = jnp.arange(1, longest + 1)
+    i = jnp.arange(1, longest + 1)[None]
     number = (i != t[:, None]) & (i <= last[:, None])
     x = jnp.where(number, DISTRIBUTIONS[data](for_x, (batch, longest)), 0.0)
     return Batch(x, t, last, mean_after(x, t, last))

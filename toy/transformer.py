@@ -72,7 +72,7 @@ def theorem_weights(s_tag: float, b: float = 0.0, d: float = 1.0) -> Weights:
 def _attention(
     scores: Float[Array, "batch query key"], mask: Bool[np.ndarray, "query key"]
 ) -> Float[Array, "batch query key"]:
-    return nn.softmax(jnp.where(mask, scores, -jnp.inf), axis=-1)
+    return nn.softmax(jnp.where(mask[None], scores, -jnp.inf), axis=-1)
 
 
 class Averager(nn.Module):
@@ -103,7 +103,7 @@ class Averager(nn.Module):
         )
         W_V2 = self.param("W_V2", normal(0.5), (2, 1))
 
-        sep = jnp.arange(1, seq + 1) == jnp.asarray(t)[:, None]
+        sep = jnp.arange(1, seq + 1)[None] == jnp.asarray(t)[:, None]
         embedding = jnp.stack(
             [jnp.where(sep, s_num, x), jnp.where(sep, -s_tag, -jnp.ones_like(s_tag))], axis=-1
         )
