@@ -39,7 +39,7 @@ def test_links_lead_somewhere():
 
 @pytest.mark.model
 def test_the_library_example_prints_two_numbers(tmp_path):
-    """The sinks of the first token, with OATS' low-rank terms and without: most, then hardly any."""
+    """First-token sinks with OATS' low-rank terms and without: most, then hardly any."""
     example = README.split("```python\n")[1].split("```")[0]
     (tmp_path / "some.txt").write_text(read_text(None, "evaluation").text[:60_000])
     done = subprocess.run(
