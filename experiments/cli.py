@@ -187,22 +187,41 @@ def _ask(name: str, rest: list[str]) -> None:
     )
     parsed = _parse(name, command, arguments, rest)
     folder = parsed.where.out or Path("out") / name.replace(" ", "-")
+    _check_save(getattr(parsed.config, "save", None), folder)
     with output.output_folder(folder, replace=parsed.where.replace) as writing:
-        run = _publish(name, rest, module, parsed.config, writing)
-    print(f"\n{folder / 'report.html'}")
+        run, sections = _publish(name, rest, module, parsed.config, writing)
     run["out"] = str(folder.absolute())
+    _store(run)
+    # Last, because a reader may stop reading: by now the answer is kept.
+    _print(sections)
+    print(f"\n{folder / 'report.html'}")
+
+
+def _check_save(save: Path | None, folder: Path) -> None:
+    """Refuse a place for the model that is taken, or that is the run's own folder."""
+    if save is None:
+        return
+    if save.exists():
+        raise OutputRefused(f"--save {save} exists; choose another folder or remove it")
+    if save.resolve().is_relative_to(folder.resolve()):
+        raise OutputRefused(f"--save {save} lies in --out {folder}; choose a folder beside it")
+
+
+def _store(run: dict[str, Any]) -> None:
+    """A row for the run; the answer stands without it."""
     try:
-        number = store.add(store.store_path(), **run)
-    except (sqlite3.Error, OSError) as error:  # the answer stands without its row
-        print(f"ctr: not stored in {store.store_path()}: {error}", file=sys.stderr)
+        path = store.store_path()
+        number = store.add(path, **run)
+    except (sqlite3.Error, OSError, OverflowError, RuntimeError) as error:
+        print(f"ctr: not stored: {error}; set CTR_STORE to another file", file=sys.stderr)
     else:
-        print(f"run {number} in {store.store_path()}", file=sys.stderr)
+        print(f"run {number} in {path}", file=sys.stderr)
 
 
 def _publish(
     name: str, rest: list[str], module: ModuleType, config: Any, writing: Path
-) -> dict[str, Any]:
-    """Answer the question; write result.json, pictures and page; return the row to store."""
+) -> tuple[dict[str, Any], list[Any]]:
+    """Answer the question; write result.json, pictures and page; return row and sections."""
     from experiments import provenance, report, serial
 
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -223,8 +242,7 @@ def _publish(
     sections = module.sections(result)
     (writing / output.RESULT).write_text(serial.dumps(run), encoding="utf-8")
     report.write(writing, COMMANDS[name].asks, sections, _facts(run))
-    _print(sections)
-    return run
+    return run, sections
 
 
 def _facts(run: dict[str, Any]) -> dict[str, str]:

@@ -66,7 +66,7 @@ def run(config: Config, progress: Progress) -> Result:
     """Measure dense, compress, measure again."""
     from bridge.checkpoint import save_dense
     from bridge.sites import linears
-    from experiments import measure, output, roster
+    from experiments import measure, roster
 
     method = roster.build(
         config.method,
@@ -74,8 +74,6 @@ def run(config: Config, progress: Progress) -> Result:
         rank_ratio=config.rank_ratio,
         iterations=config.iterations,
     )
-    if config.save is not None:
-        output.check_free(config.save, replace=False)
     loaded = measure.loaded_model(config.reading, progress)
     linears(loaded.model, config.select)  # a glob that matches nothing is refused before the work
     material = measure.material(loaded, config.reading, config.sizes, progress)

@@ -307,6 +307,29 @@ def test_a_text_that_is_too_short(here, model, tmp_path):
     refused(here("probe", model, "--text", tmp_path / "a.txt"), "tokens")
 
 
+def test_a_model_is_not_saved_where_it_would_be_lost(here, model, tmp_path):
+    """The run's folder is replaced when it is done, and a taken one is refused at once."""
+    refused(here("compress", model, "--out", "run", "--save", "run/model"), "--save", "--out")
+    (tmp_path / "taken").mkdir()
+    refused(here("compress", model, "--save", "taken"), "--save taken exists")
+    assert [p.name for p in tmp_path.iterdir()] == ["taken"]
+
+
+def test_an_answer_outlives_its_reader_and_its_store(model, tmp_path):
+    """The page stands although nobody reads standard output and no row can be written."""
+    done = subprocess.run(
+        f"{CTR} perplexity {model} --tokens 200 --out run | true",
+        shell=True,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "CTR_STORE": "/dev/null/x", "OMP_NUM_THREADS": "1"},
+    )
+    assert "Traceback" not in done.stderr
+    assert "not stored" in done.stderr
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["report.html", "result.json"]
+
+
 LIMITED = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -124,3 +125,62 @@ def test_kill_9_leaves_nothing_under_the_name_and_the_next_run_sweeps(tmp_path):
     time.sleep(0.01)
     finished_run(path)
     assert leftovers(path) == []
+
+
+def test_replacing_a_run_never_removes_what_no_run_wrote(tmp_path):
+    path = tmp_path / "run"
+    finished_run(path)
+    (path / "thesis.tex").write_text("ten years")
+    with (
+        pytest.raises(OutputRefused, match=r"no run wrote.*thesis\.tex"),
+        output_folder(path, replace=True),
+    ):
+        pass
+    assert (path / "thesis.tex").exists()
+
+
+def test_what_came_meanwhile_stays_and_so_does_the_answer(tmp_path):
+    path = tmp_path / "run"
+    with (
+        pytest.raises(OutputRefused, match="was taken while this ran") as refused,
+        output_folder(path) as folder,
+    ):
+        (folder / "result.json").write_text("mine")
+        path.mkdir()
+        (path / "result.json").write_text("theirs")
+    assert (path / "result.json").read_text() == "theirs"
+    aside = tmp_path / f"run-{os.getpid()}"
+    assert str(aside) in str(refused.value)
+    assert (aside / "result.json").read_text() == "mine"
+
+
+def test_two_runs_at_once_do_not_share_a_folder(tmp_path):
+    alive = tmp_path / f".run.partial-{os.getppid()}"
+    alive.mkdir()
+    with (
+        pytest.raises(OutputRefused, match=f"process {os.getppid()}"),
+        output_folder(tmp_path / "run"),
+    ):
+        pass
+    assert leftovers(tmp_path / "run") == [alive.name]
+
+
+def test_parents_that_were_made_go_again(tmp_path):
+    with pytest.raises(KeyError), output_folder(tmp_path / "a" / "b" / "run"):
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("out", [".", ".."])
+def test_the_current_folder_is_not_replaced(tmp_path, monkeypatch, out):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(OutputRefused, match="current folder"), output_folder(Path(out)):
+        pass
+
+
+def test_a_name_with_glob_characters_is_swept_too(tmp_path):
+    dead = tmp_path / ".run[1].partial-999999999"
+    dead.mkdir()
+    finished_run(tmp_path / "run[1]")
+    assert not dead.exists()
