@@ -23,9 +23,10 @@ def sparse_low_rank(
 ) -> SparseLowRank:
     """r = ⌊κ (1-ρ) m n / (m+n)⌋ and k = ⌊(1-κ) (1-ρ) n⌋ entries a row, for W of m rows, n columns.
 
-    Both are rounded down, so r (m+n) + k m ≤ (1-ρ) m n always; where (1-κ) (1-ρ) n is whole, as
-    in every published setting, k is that of the release of OATS. ρ is `compression`, κ is
-    `rank_ratio`. Raises BadInput where either is outside (0, 1) or [0, 1).
+    Both are rounded down, so r (m+n) + k m ≤ (1-ρ) m n always. The release of OATS rounds what
+    a row *loses* down: its k is this one where (1-κ) (1-ρ) n is whole (κ = 1/4, ρ = 1/2, n = 8 i)
+    and one more elsewhere. ρ is `compression`, κ is `rank_ratio`. Raises BadInput where either is
+    outside (0, 1) or [0, 1).
     """
     if not 0 < compression < 1:
         raise BadInput(f"compression {compression}: it must be above 0 and below 1")

@@ -6,7 +6,6 @@ loads the result. It is as large and as fast as the original; zeros are stored a
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ from bridge.operators import Affine, LinearOperator, Operator
 from bridge.sites import operators
 from bridge.toggle import swap
 from mech.digest import sha256
+from mech.disk import flush
 from mech.errors import BadInput
 from mech.quiet import quiet
 
@@ -40,7 +40,8 @@ def save_dense(
     renamed. The model is left as it was. Terms that are switched off are saved as zero.
 
     Raises BadInput where `folder` exists, where an operator has no matrix, or where what was
-    loaded again is not what was saved; OSError where the disk refuses. Nothing is left behind.
+    loaded again is not what was saved; OSError where the disk refuses. Nothing is left behind
+    but the folders above `folder`, which are made where they are missing.
     """
     folder = Path(folder).absolute()
     if folder.exists():
@@ -66,24 +67,30 @@ def save_dense(
         _write_manifest(partial, content, provenance)
         partial.chmod(0o755)
         partial.rename(folder)
+        flush(folder.parent)
     return folder
 
 
 def verify(folder: Path | str) -> dict[str, Any]:
     """The manifest of a folder whose files are those that were saved.
 
-    Raises BadInput, naming the file, where one is missing or was changed.
+    Raises BadInput, naming the file, where one is missing or was changed, the manifest included
+    where it can no longer be read. A file that was added is not looked at.
     """
     folder = Path(folder)
     manifest = folder / MANIFEST
     if not manifest.is_file():
         raise BadInput(f"{folder} has no {MANIFEST}: it was not saved by this library")
-    content = json.loads(manifest.read_text())
-    for name, expected in content["files"].items():
+    try:
+        content = json.loads(manifest.read_text())
+        sums = {name: entry["sha256"] for name, entry in content["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"{manifest} cannot be read: save the model again") from error
+    for name, expected in sums.items():
         file = folder / name
         if not file.is_file():
             raise BadInput(f"{file} is missing: save the model again")
-        if sha256([file]) != expected["sha256"]:
+        if sha256([file]) != expected:
             raise BadInput(f"{file} is not the file that was saved: save the model again")
     return content
 
@@ -123,18 +130,8 @@ def _write_manifest(folder: Path, content: str, provenance: Mapping[str, Any]) -
         "provenance": dict(provenance),
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-    for path in folder.rglob("*"):
-        if path.is_file():
-            _flush(path)
-
-
-def _flush(path: Path) -> None:
-    # A rename may reach the disk before the bytes it names.
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    for path in [*folder.rglob("*"), folder]:
+        flush(path)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from bridge.statistics import Inputs, Moment, diagonal_moment
 from bridge.stream import Call, Stream, evaluating, hooked, record
 from mech.blocks import decoder_blocks
 from mech.errors import BadInput
+from mech.tokens import check_ids
 
 
 class Seen(NamedTuple):
@@ -54,11 +55,14 @@ def compress(
     no padding, of any sizes; `advance` is called with the name of every linear that is done.
 
     All or nothing: on any exception the model is as before. Raises BadInput, naming the linear,
-    where a weight, a statistic or an output is not finite, and where `select` matches nothing.
+    where a weight, a statistic or an output is not finite, where `select` matches nothing, and
+    where a batch is empty or holds an id that the model has no embedding for.
     """
     chosen = linears(model, select)
     if not batches:
         raise BadInput("no calibration batches: pass at least one")
+    for tokens in batches:
+        check_ids(model, tokens)
     for name, linear in chosen.items():
         _check_finite(linear.weight, f"{name}: its weight")
     done = Compression(repr(method), (), sum(b.numel() for b in batches), dict(chosen))

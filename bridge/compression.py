@@ -13,7 +13,8 @@ class Row(NamedTuple):
     """One linear.
 
     delta_w: ‖W - Ŵ‖²_F / parameters, the mean squared change of a weight.
-    error: ‖(W - Ŵ) D‖_F / ‖W D‖_F with D = diag √E[x²], over the calibration tokens.
+    error: ‖(W - Ŵ) D‖_F / ‖W D‖_F with D = diag √E[x²], over the calibration tokens, no entry
+    of D below 1e-4 of their median; ‖Ŵ‖_F where W = 0.
     seconds: wall time of the method on this linear.
     """
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bridge.stream import evaluating
 from mech.errors import BadInput
+from mech.tokens import check_ids
 
 
 class TokenLosses(NamedTuple):
@@ -188,7 +189,4 @@ def _check(
         raise BadInput(f"context {context}: the model was made for at most {longest} tokens")
     if len(ids) + len(lead) < 2:
         raise BadInput(f"{len(ids)} tokens: there is nothing to predict")
-    vocabulary = getattr(text, "vocab_size", None)
-    highest = max([int(ids.max()), *lead]) if len(ids) else 0
-    if vocabulary is not None and (highest >= vocabulary or int(ids.min()) < 0):
-        raise BadInput(f"token id {highest}: the model's vocabulary has {vocabulary}")
+    check_ids(model, torch.cat([ids.new_tensor(lead), ids]))

@@ -8,6 +8,7 @@ block: they have no name here and are never touched.
 import difflib
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
+from itertools import chain
 
 from torch import nn
 
@@ -68,11 +69,15 @@ def module(model: nn.Module, name: str) -> nn.Module:
     return decoder_blocks(model).get_submodule(name.removeprefix("layers."))
 
 
-def standing(operator: Operator, linear: nn.Linear) -> Operator:
-    """`operator` in the format and place of `linear`, whose bias it keeps."""
-    if isinstance(operator, LinearOperator) and linear.bias is not None:
-        operator = Affine(operator, linear.bias)
-    return operator.to(linear.weight.device, linear.weight.dtype).train(linear.training)
+def standing(
+    replacement: Operator | nn.Linear, before: Operator | nn.Linear
+) -> Operator | nn.Linear:
+    """`replacement` in the format and place of `before`, whose bias a LinearOperator is given."""
+    like = next(chain(before.parameters(), before.buffers()))
+    bias = before.bias if isinstance(before, nn.Linear | Affine) else None
+    if isinstance(replacement, LinearOperator) and bias is not None:
+        replacement = Affine(replacement, bias)
+    return replacement.to(like.device, like.dtype).train(before.training)
 
 
 def place(model: nn.Module, modules: Mapping[str, nn.Module]) -> None:

@@ -44,20 +44,18 @@ def without(model: nn.Module, kind: type[LinearOperator], *, select: str = "*") 
 def swap(model: nn.Module, replacements: Mapping[str, Operator | nn.Linear]) -> Iterator[None]:
     """Operators stand at the given names inside; what stood there stands there again after.
 
-    A linear's bias stays in force under a LinearOperator. A replacement takes device and dtype
-    of the linear it replaces and is moved in place. Raises BadInput where a name is unknown or
-    a shape differs; the model is then untouched.
+    A bias stays in force under a LinearOperator, be it of a linear or of the operator that
+    stands for one; a linear brings its own. A replacement takes device and dtype of what it
+    replaces and is moved in place. Raises BadInput where a name is unknown or a shape differs;
+    the model is then untouched.
     """
-    before = {name: module(model, name) for name in replacements}
+    before = {name: _replaceable(model, name) for name in replacements}
     inside = {}
     for name, replacement in replacements.items():
-        old, new = _shape(before[name], name), _shape(replacement, name)
+        old, new = _shape(before[name]), _shape(replacement)
         if old != new:
             raise BadInput(f"{name}: a {new} operator in the place of {old}")
-        linear = before[name]
-        if isinstance(replacement, Operator) and isinstance(linear, nn.Linear):
-            replacement = standing(replacement, linear)
-        inside[name] = replacement
+        inside[name] = standing(replacement, before[name])
     place(model, inside)
     try:
         yield
@@ -65,9 +63,14 @@ def swap(model: nn.Module, replacements: Mapping[str, Operator | nn.Linear]) -> 
         place(model, before)
 
 
-def _shape(standing_there: nn.Module, name: str) -> tuple[int, int]:
-    if isinstance(standing_there, nn.Linear):
-        return standing_there.out_features, standing_there.in_features
-    if isinstance(standing_there, Operator):
-        return standing_there.shape
-    raise BadInput(f"{name} is a {type(standing_there).__name__}: not a linear or an operator")
+def _replaceable(model: nn.Module, name: str) -> nn.Linear | Operator:
+    found = module(model, name)
+    if not isinstance(found, nn.Linear | Operator):
+        raise BadInput(f"{name} is a {type(found).__name__}: not a linear or an operator")
+    return found
+
+
+def _shape(found: nn.Linear | Operator) -> tuple[int, int]:
+    if isinstance(found, nn.Linear):
+        return found.out_features, found.in_features
+    return found.shape

@@ -27,6 +27,7 @@ from transformers.masking_utils import sdpa_mask
 from mech.attention import Attended, attend
 from mech.blocks import decoder_blocks, unwrap
 from mech.errors import BadInput
+from mech.tokens import check_ids
 from mech.trace import BlockTrace, Trace
 
 R = TypeVar("R")
@@ -91,11 +92,15 @@ def _run(
     *,
     whole: bool,
 ) -> None:
-    _check(model, tokens)
+    if model.training:
+        raise BadInput("the model is in training mode: call model.eval() first")
+    check_ids(model, tokens)
     reading = _Reading(keep, whole)
     blocks = decoder_blocks(model)
     with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode())
+        # Not inference mode: a model that keeps what a pass computes (rotary frequencies of long
+        # texts) would be left with tensors that nothing may change outside that mode.
+        stack.enter_context(torch.no_grad())
         stack.enter_context(_standing_in(model, reading))
         for layer, block in enumerate(blocks):
             before = block.register_forward_pre_hook(_entering(reading, layer), with_kwargs=True)
@@ -103,18 +108,6 @@ def _run(
             stack.callback(block.register_forward_hook(_leaving(reading)).remove)
         # The base model has no head: its logits alone would be T × vocabulary floats.
         model.base_model(tokens.to(model.device), use_cache=False)
-
-
-def _check(model: PreTrainedModel, tokens: Tensor) -> None:
-    if model.training:
-        raise BadInput("the model is in training mode: call model.eval() first")
-    if tokens.numel() == 0:
-        raise BadInput("no tokens to run the model on")
-    d_vocab = getattr(model.get_input_embeddings(), "num_embeddings", None)
-    low, high = int(tokens.min()), int(tokens.max())
-    if low < 0 or (d_vocab is not None and high >= d_vocab):
-        bad = low if low < 0 else high
-        raise BadInput(f"token id {bad} is outside the vocabulary of {d_vocab}: wrong tokenizer?")
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
 from mech.digest import sha256
+from mech.disk import flush
 from mech.errors import BadInput
 from mech.quiet import quiet
 
@@ -53,9 +54,7 @@ def converted(file: Path, *, advance: Callable[[str], None] | None = None) -> Pa
         _sweep(place.parent)
         partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=place.parent))
     except OSError as error:
-        raise BadInput(
-            f"cannot write the cache: {error}; set CTR_CACHE to another folder"
-        ) from error
+        raise _unwritable(error) from error
     try:
         _dequantise(file, partial)
         _publish(partial, place)
@@ -91,29 +90,19 @@ def _dequantise(file: Path, folder: Path) -> None:
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
     except OSError as error:
-        raise BadInput(
-            f"cannot write the cache: {error}; set CTR_CACHE to another folder"
-        ) from error
+        raise _unwritable(error) from error
 
 
 def _publish(partial: Path, place: Path) -> None:
     for path in [*partial.iterdir(), partial]:
-        _flush(path)
+        flush(path)
     try:
         partial.rename(place)
     except OSError:
         # Renaming onto a folder that is not empty fails: another process was first.
         if not place.is_dir():
             raise
-    _flush(place.parent)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush(place.parent)
 
 
 def _sweep(folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from mech.errors import BadInput
@@ -62,6 +62,18 @@ def windows(encoded: Encoded, seq: int, count: int | None = None) -> Int[Tensor,
         )
     rows = body[: wanted * width].reshape(wanted, width)
     return torch.cat([head.expand(wanted, len(head)), rows], dim=1)
+
+
+def check_ids(model: nn.Module, ids: Int[Tensor, "..."]) -> None:
+    """Raise BadInput where there are no ids, or one that `model` has no embedding for."""
+    if ids.numel() == 0:
+        raise BadInput("no tokens to run the model on")
+    embeddings = getattr(model, "get_input_embeddings", lambda: None)()
+    d_vocab = getattr(embeddings, "num_embeddings", None)
+    low, high = int(ids.min()), int(ids.max())
+    if low < 0 or (d_vocab is not None and high >= d_vocab):
+        bad = low if low < 0 else high
+        raise BadInput(f"token id {bad} is outside the vocabulary of {d_vocab}: wrong tokenizer?")
 
 
 def _decide(

@@ -62,6 +62,23 @@ def test_a_flipped_byte_and_a_missing_file_are_found(oats, tmp_path):
         verify(tmp_path)
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"files": 3}', '{"files": {"a": {}}}'])
+def test_a_manifest_that_is_damaged_is_named(content, tmp_path):
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(BadInput, match=r"manifest\.json cannot be read"):
+        verify(tmp_path)
+
+
+def test_bytes_and_names_are_on_the_disk_before_and_after_the_rename(oats, tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(checkpoint, "flush", lambda path: flushed.append((path, path.exists())))
+    folder = save_dense(oats, None, tmp_path / "model", {})
+    *written, parent = [path for path, _ in flushed]
+    assert {path.name for path in written[:-1]} == {path.name for path in folder.iterdir()}
+    assert written[-1].name.startswith(".model.")
+    assert parent == tmp_path
+
+
 def test_a_term_that_is_off_is_saved_as_zero(oats, tmp_path):
     with without(oats, LowRank):
         folder = save_dense(oats, None, tmp_path / "model", {})

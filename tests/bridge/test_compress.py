@@ -288,3 +288,10 @@ def test_a_model_that_edits_the_stream_between_blocks_is_refused(llama, batches)
     second.register_forward_pre_hook(lambda _, args: (args[0] + 1, *args[1:]))
     with pytest.raises(BadInput, match="alters the stream between blocks 0 and 1"), torch.no_grad():
         record(llama, batches)
+
+
+def test_ids_that_cannot_be_run_are_refused_before_anything_runs(llama, batches):
+    with pytest.raises(BadInput, match="id 970 is outside the vocabulary of 97"):
+        compress(llama, Wanda(), [*batches, torch.full((1, 5), 970)])
+    with pytest.raises(BadInput, match="no tokens"):
+        compress(llama, Wanda(), [*batches, batches[0][:, :0]])

@@ -128,7 +128,8 @@ def test_progress_is_told_for_every_window(model):
         ([3], 5, 5, None, "nothing to predict"),
         ([3, 31], 5, 5, None, "id 31"),
         ([3, 4], 5, 4, 99, "id 99"),
-        ([-1, 4], 5, 4, None, "vocabulary"),
+        ([-1, 4], 5, 4, None, "id -1"),
+        ([3, 4], 5, 4, -2, "id -2"),
     ],
 )
 def test_refuses_what_has_no_meaning(model, ids, context, stride, prefix, message):

@@ -105,6 +105,16 @@ def test_swapped_in_and_out_again(llama, batches, generator):
     assert torch.equal(logits(llama, batches), before)
 
 
+def test_a_bias_stays_in_force_where_an_operator_replaces_an_operator(oats, batches):
+    """What stands there already: the model must not see its own term put back without the bias."""
+    before = logits(oats, batches)
+    operator = at(oats, "layers.0.self_attn.q_proj")
+    with swap(oats, {"layers.0.self_attn.q_proj": operator.term}):
+        assert torch.equal(logits(oats, batches), before)
+    with swap(oats, {"layers.0.self_attn.q_proj": Dense(operator.term.dense().double())}):
+        assert at(oats, "layers.0.self_attn.q_proj").term.weight.dtype == torch.float32
+
+
 def test_a_dense_linear_can_stand_in_for_an_operator(oats, batches):
     """The way to ask what one compressed linear costs."""
     operator = operators(oats)["layers.1.mlp.down_proj"]

@@ -156,6 +156,16 @@ def test_an_id_outside_the_vocabulary_is_refused(llama, tokens, bad):
         capture(llama, tokens)
 
 
+def test_no_tensor_of_the_model_is_left_unchangeable(llama, tokens):
+    """Frequencies that a long text makes a model compute anew stay with it after the pass."""
+    config = llama.config
+    config.max_position_embeddings = 16
+    config.rope_parameters = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
+    model = transformers.LlamaForCausalLM(config).eval()
+    capture(model, tokens)
+    assert not any(tensor.is_inference() for tensor in model.buffers())
+
+
 def test_no_tokens_are_refused(llama):
     with pytest.raises(BadInput, match="no tokens"):
         capture(llama, torch.zeros(1, 0, dtype=torch.long))

@@ -65,6 +65,16 @@ def test_one_resting_place(seq, key, mass, eps):
     np.testing.assert_array_equal(sinks(alpha, eps), alpha > eps)
 
 
+@given(seq=st.integers(64, 200), width=st.integers(1, 20))
+def test_the_tail_of_a_local_head(seq, width):
+    """α = 1 / max(w, T - t), once a query's last w keys all exist: nine above 0.1, or none."""
+    alpha = score(received(local(seq, width)))[0, 0, 0][width:]
+    expected = 1 / np.maximum(width, np.arange(seq - width, 0, -1))
+    np.testing.assert_allclose(alpha, expected, rtol=1e-12)
+    # Beyond rounding: a tenth itself is not above the threshold.
+    assert (alpha > 0.1 + 1e-12).sum() == (9 if width < 10 else 0)
+
+
 @given(seq=st.integers(64, 200), width=st.integers(1, 6))
 def test_a_local_head_has_sinks_at_the_tail_only_and_the_guard_removes_them(seq, width):
     """Equation 1 divides by few queries there: the false sinks of every local head."""
