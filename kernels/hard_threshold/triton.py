@@ -40,7 +40,7 @@ def _select(p_x, p_y, d_in, keep, stride_x, N: tl.constexpr):
 
 
 def geometry(d_in: int) -> tuple[int, int]:
-    """(N, warps) for rows of `d_in`: 16 or 32 entries a thread of 32, half of that of 64."""
+    """(N, warps) for rows of `d_in`: at most 32 entries a thread (16 in warps of 64)."""
     wide = max(triton.next_power_of_2(d_in), 128)
     return wide, min(max(wide // 512, 1), 16)
 
@@ -62,5 +62,7 @@ def hard_threshold(x: Float[Tensor, "rows d_in"], keep: int) -> Float[Tensor, "r
         x = x.contiguous()
     kept = torch.empty((rows, d_in), dtype=x.dtype, device=x.device)
     wide, warps = geometry(d_in)
-    _select[(rows,)](x, kept, d_in, keep, x.stride(0), N=wide, num_warps=warps)
+    # Triton launches on the current device, which need not be that of a block further down.
+    with torch.cuda.device_of(x):
+        _select[(rows,)](x, kept, d_in, keep, x.stride(0), N=wide, num_warps=warps)
     return kept

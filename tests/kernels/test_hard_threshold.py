@@ -105,3 +105,13 @@ def test_kernels_decline_what_they_cannot_do():
         hard_threshold.on("triton")(torch.ones(2, 3).double(), 1)
     with pytest.raises(Unsupported, match="16384"):
         hard_threshold.on("triton")(torch.ones(1, 16385), 1)
+
+
+def test_the_kernel_is_launched_on_the_device_of_its_argument(generator, monkeypatch):
+    """Triton takes the current device, which is the first: a second GPU's matrix is not there."""
+    devices = []
+    device_of = torch.cuda.device_of
+    monkeypatch.setattr(torch.cuda, "device_of", lambda x: devices.append(x) or device_of(x))
+    x = torch.randn(3, 7, generator=generator)
+    hard_threshold.on("triton")(x, 2)
+    assert [seen is x for seen in devices] == [True]
