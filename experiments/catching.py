@@ -9,7 +9,8 @@ from transformers import PreTrainedModel
 
 from experiments.caught import DRAWS, Colouring, Prompted, Tagged
 from experiments.intervals import interval
-from experiments.settings import Bos
+from experiments.measure import longest
+from experiments.settings import BadOption, Bos
 from mech import tokens
 from mech.capture import capture
 from mech.load import Loaded
@@ -18,25 +19,37 @@ from mech.trace import Trace
 
 TAIL = 8  # tokens at the end of a short prompt that nearly every head seems to attend to
 RELEASE = 3  # blocks between a head and the stream in which its tag is looked for
+SHORTEST = 4  # tokens of a prompt: after the first, as many as there are colours
 WANTED = 3  # sinks of a pictured head, the first token's among them
 
 
-def look(loaded: Loaded, prompt: str, bos: Bos, epsilon: float) -> Prompted:
-    """The prompt's trace at the head whose sinks are clearest.
+def look(loaded: Loaded, prompt: str, bos: Bos, epsilon: float) -> Prompted | None:
+    """The prompt's trace at the head whose sinks are clearest; None where no head has any.
 
     Of the heads with at least three sinks, the first token's among them, it is the one whose
     weakest sink is strongest; where no head has three, two or one will do. Colours do not choose.
 
     Raises:
-        BadInput: the prompt is empty or the BOS policy cannot be met.
+        BadOption: the prompt is empty, has too few tokens to colour, or more than the model was
+            made for.
+        BadInput: the BOS policy cannot be met.
     """
+    if not prompt.strip():
+        raise BadOption("--prompt is empty: give a sentence")
     encoded = tokens.encode(loaded.tokenizer, prompt, bos=bos)
+    most = longest(loaded.model)
+    if not SHORTEST <= len(encoded.ids) <= most:
+        raise BadOption(
+            f"--prompt has {len(encoded.ids)} tokens with BOS: give {SHORTEST} to {most} of them"
+        )
     trace = capture(loaded.model, encoded.ids[None])
     scores = sinks.score(sinks.received_of(trace))[:, 0]
     found = sinks.sinks(scores, epsilon)
     found[..., max(1, len(encoded.ids) - TAIL) :] = False
     number = np.minimum(found.sum(axis=-1), WANTED) * found[..., 0]
-    weakest = np.where(found, scores, 1.0).min(axis=-1)
+    if not number.any():
+        return None
+    weakest = np.where(found, scores, 1.0).min(axis=-1) * (number > 0)
     layer, head = np.unravel_index(np.argmax(number + 0.9 * weakest), number.shape)
     at = np.flatnonzero(found[layer, head])
     return Prompted(

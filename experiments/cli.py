@@ -1,9 +1,12 @@
 """`ctr`: every question of this project as a command."""
 
+import contextlib
 import dataclasses
 import datetime
 import difflib
 import importlib
+import io
+import itertools
 import json
 import os
 import shlex
@@ -12,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from experiments import output, store
 from experiments.output import OutputRefused
@@ -97,6 +100,11 @@ class Where:
 def main() -> None:
     """Run the command line; bad input is one line on standard error and exit code 2."""
     arguments = sys.argv[1:]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without Δ must not end a run
+    for argument in arguments:
+        if not argument.isprintable() and argument != argument.encode(errors="replace").decode():
+            _fail(f"{argument!r} is not UTF-8 text")
     name, rest = _split(arguments)
     if name is None:
         _overview(arguments)
@@ -126,6 +134,7 @@ def _refusal(error: Exception) -> str | None:
         ("mech.errors", "BadInput"),
         ("toy.errors", "Refused"),
         ("experiments.text", "UnreadableText"),
+        ("experiments.settings", "BadOption"),
     ):
         if module in sys.modules:
             kinds.append(getattr(sys.modules[module], kind))
@@ -133,6 +142,11 @@ def _refusal(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, OSError) and error.errno in output.FULL:
         return f"disk full: {error.strerror}; nothing was kept, free some space"
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}"
+    if isinstance(error, sqlite3.Error):
+        return f"the run store {store.store_path()}: {error}; set CTR_STORE to another file"
     return None
 
 
@@ -161,7 +175,7 @@ def _overview(arguments: list[str]) -> None:
         sys.exit(BAD_INPUT)
 
 
-def _fail(line: str) -> None:
+def _fail(line: str) -> NoReturn:
     print(f"ctr: error: {' '.join(line.split())}", file=sys.stderr)
     sys.exit(BAD_INPUT)
 
@@ -169,13 +183,28 @@ def _fail(line: str) -> None:
 def _parse(name: str, command: Command, kind: Any, rest: list[str]) -> Any:
     import tyro  # heavier than the overview needs
 
-    return tyro.cli(
-        kind,
-        prog=f"ctr {name}",
-        args=rest,
-        description=f"{command.asks}\n\nExample: {command.example}",
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(
+                kind,
+                prog=f"ctr {name}",
+                args=rest,
+                description=f"{command.asks}\n\nExample: {command.example}",
+                config=(tyro.conf.OmitArgPrefixes,),
+            )
+    except SystemExit as left:
+        if not left.code:
+            raise
+        _fail(f"{_unboxed(complaint.getvalue())} (ctr {name} --help lists the options)")
+
+
+def _unboxed(box: str) -> str:
+    """tyro's framed complaint in one line: what it is, and which option was perhaps meant."""
+    rows = [row.strip("│╭╮╰╯─ ") for row in box.splitlines()][1:]
+    said = " ".join(itertools.takewhile(bool, rows))
+    near = [rows[i + 1] for i, row in enumerate(rows[:-1]) if row.startswith("Perhaps you meant")]
+    return f"{said}; did you mean {near[0]}?" if near else said
 
 
 def _ask(name: str, rest: list[str]) -> None:
@@ -261,13 +290,14 @@ def _print(sections: list[Any]) -> None:
 
     console = paper()
     for section in sections:
-        console.print(f"\n[bold]{section.title}[/bold]")
+        console.print()
+        console.print(section.title, style="bold")
         for paragraph in section.text:
-            console.print(paragraph, markup=False)
+            console.print(paragraph)
         for table in section.tables:
             grid = Table(*table.columns, box=None, pad_edge=False)
             for row in table.rows:
                 grid.add_row(*row)
             console.print(grid)
             if table.caption:
-                console.print(table.caption, markup=False, style="dim")
+                console.print(table.caption, style="dim")

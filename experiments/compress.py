@@ -140,7 +140,7 @@ def _provenance(result: Result) -> dict[str, object]:
 
 def sections(result: Result) -> list[Section]:
     """Losses and sinks, then weights."""
-    what = f"{result.config.sparsity:.0%} {result.config.method}"
+    what = f"{effects.percent(result.config.sparsity)} {result.config.method}"
     tables = [
         effects.table([result.dense, result.effect], result.heads, result.inputs),
         effects.weights_table([result.weights]),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from rich.table import Table
+from rich.text import Text
 
 from experiments import store
 from experiments.progress import paper
@@ -40,7 +41,7 @@ def main(config: Config) -> int:
     table = Table("", "what", "", box=None, pad_edge=False)
     colour = {"ok": "green", "note": "yellow", "fails": "red"}
     for finding in findings:
-        state = f"[{colour[finding.state]}]{finding.state}[/]"
+        state = Text(finding.state, style=colour[finding.state])
         table.add_row(state, finding.what, finding.detail)
     paper().print(table)
     return int(any(finding.state == "fails" for finding in findings))

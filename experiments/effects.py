@@ -126,6 +126,11 @@ def number(value: float) -> str:
     return f"{value:.3g}" if value < 1e4 else f"{value:.1e}"
 
 
+def percent(value: float) -> str:
+    """A share in percent, with the digits it was given with: never rounded to 0% or 100%."""
+    return f"{100 * value:.10g}%"
+
+
 def share(value: float) -> str:
     """A share between 0 and 1, or a dash where there was nothing to share."""
     return "–" if np.isnan(value) else f"{value:.2f}"

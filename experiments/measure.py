@@ -1,5 +1,6 @@
 """One model, measured: how well it predicts a text, and where its sinks are."""
 
+import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from ctr_kernels.hard_threshold import hard_threshold
 from experiments.intervals import Interval, interval
 from experiments.progress import Advance, Progress
 from experiments.provenance import Inputs
-from experiments.settings import Reading, Sizes
+from experiments.settings import Reading, Sizes, within
 from experiments.text import Half, Text, read_text
 from experiments.threads import settle
 from mech import tokens
@@ -76,9 +77,11 @@ def material(loaded: Loaded, reading: Reading, sizes: Sizes, progress: Progress)
     """Calibration windows from one half of the text, evaluation and sink windows of the other.
 
     Raises:
+        BadOption: too few windows for an interval, or a length that cannot be measured on.
         UnreadableText: the file cannot be used.
         BadInput: the text is too short, or the BOS policy cannot be met.
     """
+    _check(sizes, longest(loaded.model))
     calibration, _, _ = _windows(loaded, reading, "calibration", sizes.context, sizes.calibration)
     evaluation, encoded, text = _windows(
         loaded, reading, "evaluation", sizes.context, sizes.windows
@@ -88,6 +91,21 @@ def material(loaded: Loaded, reading: Reading, sizes: Sizes, progress: Progress)
     inputs = described(loaded, reading, encoded, text)
     bos_id = int(encoded.ids[0]) if encoded.bos else None
     return Material(calibration, evaluation, sequences, bos_id, inputs)
+
+
+def longest(model: PreTrainedModel) -> int:
+    """Tokens that the model was made for; without a word on it, any number."""
+    text = model.config.get_text_config(decoder=True)
+    return getattr(text, "max_position_embeddings", None) or sys.maxsize
+
+
+def _check(sizes: Sizes, most: int) -> None:
+    within("calibration", sizes.calibration, 1)
+    # One unit has no interval.
+    within("windows", sizes.windows, 2)
+    within("sequences", sizes.sequences, 2)
+    within("seq", sizes.seq, sinks.SHORTEST, most)
+    within("context", sizes.context, 3, most)
 
 
 def described(

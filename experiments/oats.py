@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from experiments.effects import percent
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.report import Section, Table
@@ -63,10 +64,12 @@ def run(config: Config, progress: Progress) -> Result:
     from experiments import measure, roster
     from experiments.both import BothWays
 
-    roster.build("oats", config.sparsity, rank_ratio=config.rank_ratio)
+    roster.build(
+        "oats", config.sparsity, rank_ratio=config.rank_ratio, iterations=config.iterations
+    )
     loaded = measure.loaded_model(config.reading, progress)
     torch.set_num_threads(1)  # CPU seconds of more threads would count their waiting, too
-    sizes = Sizes(config.calibration, 1, 256, 1, 64)
+    sizes = Sizes(config.calibration, 2, 256, 2, 64)
     material = measure.material(loaded, config.reading, sizes, progress)
     names = list(linears(loaded.model, config.select))
     method = BothWays(config.sparsity, config.rank_ratio, config.iterations)
@@ -103,8 +106,9 @@ def sections(result: Result) -> list[Section]:
     ]
     columns = ("matrix", "shape", "definition", "fast", "error ratio", "CPU time ratio")
     caption = (
-        f"Scaled error at {result.config.sparsity:.0%}, rank ratio {result.config.rank_ratio}; "
-        f"E[x²] over {result.config.calibration} × 256 tokens of {result.inputs.text}. "
+        f"Scaled error at {percent(result.config.sparsity)}, rank ratio "
+        f"{result.config.rank_ratio}; E[x²] over {result.config.calibration} × 256 tokens of "
+        f"{result.inputs.text}. "
         "CPU time ratio: definition over fast, process time on one thread."
     )
     return [Section("OATS, fast and by definition", text, [Table(columns, rows, caption)])]

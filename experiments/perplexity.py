@@ -1,11 +1,12 @@
 """How well does a model predict a text? Token-level, strided, the definition printed."""
 
+import math
 from dataclasses import dataclass, field
 
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.report import Section, Table
-from experiments.settings import Reading
+from experiments.settings import Reading, within
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,18 @@ class Result:
 
 
 def run(config: Config, progress: Progress) -> Result:
-    """Load, cut into windows, score every token once."""
+    """Load, cut into windows, score every token once.
+
+    Raises:
+        BadOption: a negative number of tokens.
+        BadInput: windows that cannot be cut, or are longer than the model was made for.
+    """
     from bridge import evaluate
     from experiments import measure
     from experiments.text import read_text
     from mech import tokens
 
+    within("tokens", config.tokens, 0)
     reading = config.reading
     loaded = measure.loaded_model(reading, progress)
     source = read_text(reading.text, "evaluation")
@@ -73,10 +80,12 @@ def run(config: Config, progress: Progress) -> Result:
 
 def sections(result: Result) -> list[Section]:
     """One number, and what it means."""
+    # One window has no standard error.
+    error = "–" if math.isnan(result.standard_error) else f"{result.standard_error:.4f}"
     row = (
         result.inputs.model or "",
         f"{result.ppl:.4g}",
-        f"{result.nll:.4f} ± {result.standard_error:.4f}",
+        f"{result.nll:.4f} ± {error}",
         str(result.scored),
         str(result.windows),
     )

@@ -11,7 +11,8 @@ from matplotlib.ticker import MaxNLocator
 
 from experiments.report import BLUE, GREEN, INK, ORANGE, RED
 
-SPACE, NEWLINE = "Ġ", "Ċ"  # how byte-level tokenizers print a space and a line's end
+SPACES, NEWLINE = "Ġ▁", "Ċ"
+"""How tokenizers of bytes and of pieces print a space, and those of bytes a line's end."""
 
 
 def figure(
@@ -25,7 +26,9 @@ def figure(
 
 def readable(token: str) -> str:
     """A token as a reader would write it; a leading space shows as one."""
-    return token.replace(SPACE, " ").replace(NEWLINE, "⏎")
+    for space in SPACES:
+        token = token.replace(space, " ")
+    return token.replace(NEWLINE, "⏎")
 
 
 def attention_map(
@@ -39,8 +42,9 @@ def attention_map(
     image = axes.imshow(pattern, cmap="Blues", vmin=0, vmax=1)
     canvas.colorbar(image, ax=axes, shrink=0.75, label="attention")
     names = [readable(token).strip() or "␣" for token in tokens]
-    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=9)
-    axes.set_yticks(range(len(names)), names, fontsize=9)
+    # A token may hold dollars, which are no mathematics here.
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=9, parse_math=False)
+    axes.set_yticks(range(len(names)), names, fontsize=9, parse_math=False)
     for sink in sinks:
         axes.get_xticklabels()[sink].set(color=RED, fontweight="bold")
         axes.get_yticklabels()[sink].set(color=RED, fontweight="bold")

@@ -17,7 +17,7 @@ from experiments.intervals import Interval
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.report import Picture, Section, Table
-from experiments.settings import Reading, Sizes
+from experiments.settings import Reading, Sizes, between
 
 if TYPE_CHECKING:  # torch and transformers are imported when a question is asked, not for --help
     from experiments.measure import Material
@@ -30,6 +30,8 @@ LAUGH = (
 )
 
 
+LOOKED = 4
+"""Sequences whose streams are kept whole."""
 BUSIEST = 8
 """Layers to name."""
 
@@ -65,7 +67,7 @@ class Result:
     peak_token: np.ndarray
     peak_dim: np.ndarray
     features: dict[int, int]
-    prompt: Prompted
+    prompt: Prompted | None
     tagged: Tagged | None
 
 
@@ -73,7 +75,8 @@ def run(config: Config, progress: Progress) -> Result:
     """Load, count on the text, look at the prompt."""
     from experiments import measure
 
-    sizes = Sizes(sequences=config.sequences, seq=config.seq, windows=1, calibration=1)
+    between("epsilon", config.epsilon, 0, 1)
+    sizes = Sizes(1, 2, config.seq, config.sequences, config.seq)
     loaded = measure.loaded_model(config.reading, progress)
     material = measure.material(loaded, config.reading, sizes, progress)
     return answer(config, loaded, material, progress)
@@ -86,10 +89,10 @@ def answer(config: Config, loaded: "Loaded", material: "Material", progress: Pro
 
     groups = len(material.sequences.split(measure.AT_ONCE))
     with progress.task("probe", groups + 1) as advance:
+        prompt = catching.look(loaded, config.prompt, config.reading.bos, config.epsilon)
         scores = measure.sink_scores(loaded.model, material.sequences, advance)
         advance("stream")
         peak, features = _outliers(loaded, material)
-        prompt = catching.look(loaded, config.prompt, config.reading.bos, config.epsilon)
         tagged = catching.tagged(loaded.model, material.sequences, scores, config.epsilon)
     grid = sinks.count_sinks(scores, epsilon=config.epsilon)
     totals = measure.counts(scores, config.epsilon)
@@ -116,7 +119,7 @@ def _outliers(loaded: "Loaded", material: "Material") -> tuple["Peak", dict[int,
     from mech.capture import capture_blocks
     from mech.probes import massive, outliers
 
-    ids = material.sequences[:4]
+    ids = material.sequences[:LOOKED]
     streams = capture_blocks(loaded.model, ids, lambda block: (block.resid_pre, block.resid_post))
     resid = np.stack([streams[0][0], *(post for _, post in streams)])
     ordinary = np.logical_not(massive.is_massive(resid, ratio=100.0).any(axis=-1))
@@ -195,13 +198,21 @@ def _streams(result: Result) -> Section:
     picture = Picture(
         "outliers",
         pictures.depth_profile(result.peak_ratio),
-        "Largest over median magnitude of the residual stream by depth, largest of 4 sequences.",
+        "Largest over median magnitude of the residual stream by depth, largest of "
+        f"{min(LOOKED, result.first.n)} sequences.",
     )
     return Section("Outliers and massive activations", text, pictures=[picture])
 
 
 def _pictured(result: Result) -> Section:
-    prompt = result.prompt
+    title, prompt = "Do tokens cluster by the sink that caught them?", result.prompt
+    if prompt is None:
+        text = [
+            f"On this prompt the first token is a sink of no head at {result.config.epsilon}: "
+            "there is nothing to colour.",
+            _on_text(result.tagged),
+        ]
+        return Section(title, text)
     names = ", ".join(
         f"“{pictures.readable(prompt.tokens[i]).strip()}” ({i})" for i in prompt.sinks
     )
@@ -239,9 +250,7 @@ def _pictured(result: Result) -> Section:
         ),
         "Attention of the pictured head; the tokens it rests on are red.",
     )
-    return Section(
-        "Do tokens cluster by the sink that caught them?", text, [table], [picture], html
-    )
+    return Section(title, text, [table], [picture], html)
 
 
 def _reading(prompt: Prompted) -> str:
@@ -261,7 +270,10 @@ def _reading(prompt: Prompted) -> str:
 def _on_text(tagged: Tagged | None) -> str:
     """The same question where it counts: on text that did not choose the head."""
     if tagged is None:
-        return "On the text no head has two sinks in enough sequences to ask the same of it."
+        return (
+            "On the text, the head that rests most on later sinks in half of the sequences has two "
+            "sinks in fewer than three of the others: too few to ask the same of it."
+        )
     reads, writes, released = (
         f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]" for found in tagged.above_null
     )

@@ -6,7 +6,6 @@ import platform
 import resource
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 
 LIBRARIES = ("catch-tag-release", "torch", "transformers", "jax", "flax", "optax", "numpy")
 
@@ -41,12 +40,6 @@ def versions() -> dict[str, str]:
 def sha256_text(text: str) -> str:
     """SHA-256 of the text's UTF-8 bytes."""
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def peak_memory() -> int:

@@ -1,7 +1,6 @@
 """Results as JSON: nothing that a reader without this project could not open."""
 
 import dataclasses
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -43,9 +42,3 @@ def plain(value: Any) -> Any:
 def dumps(value: Any) -> str:
     """The value's plain form as indented JSON."""
     return json.dumps(plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def digest(value: Any) -> str:
-    """SHA-256 of the value's plain form: the same question has the same digest."""
-    text = json.dumps(plain(value), sort_keys=True, ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()

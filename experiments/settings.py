@@ -1,11 +1,13 @@
 """Options that several commands share; one definition, one help text."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
+SEEDS = 2**32 - 1  # the largest that every generator here takes
 Bos = Literal["auto", "require", "never"]
 
 
@@ -38,3 +40,29 @@ class Sizes:
     """Sequences to look for sinks on."""
     seq: int = 128
     """Tokens of such a sequence, at least 64."""
+
+
+class BadOption(ValueError):
+    """An option's value that cannot be used; the message names it and says what can."""
+
+
+def within(option: str, value: float, low: float, high: float = math.inf) -> None:
+    """low <= value <= high.
+
+    Raises:
+        BadOption: it is not, or it is NaN.
+    """
+    if not low <= value <= high:
+        wanted = f"at least {low}" if high == math.inf else f"a number from {low} to {high}"
+        raise BadOption(f"--{option} {value}: give {wanted}")
+
+
+def between(option: str, value: float, low: float, high: float) -> None:
+    """low < value < high.
+
+    Raises:
+        BadOption: it is not, or it is NaN.
+    """
+    if not low < value < high:
+        above = f"a number above {low}" + ("" if high == math.inf else f" and below {high}")
+        raise BadOption(f"--{option} {value}: give {above}")

@@ -6,6 +6,7 @@ beside it stand a plain sparse matrix with as many nonzeros, and a random low-ra
 rank and norm.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from experiments import effects
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.report import Section
-from experiments.settings import Reading, Sizes
+from experiments.settings import SEEDS, Reading, Sizes, within
 
 if TYPE_CHECKING:  # torch is imported when the question is asked, not for --help
     from experiments.measure import Effect, Material, Measured
@@ -59,10 +60,15 @@ RANDOM = "control: sparse term + random low rank"
 
 def run(config: Config, progress: Progress) -> Result:
     """Load, calibrate once, measure every variant."""
+    from bridge.sites import linears
     from experiments import measure, roster
 
-    roster.build("oats", config.sparsity, rank_ratio=config.rank_ratio)
+    roster.build(
+        "oats", config.sparsity, rank_ratio=config.rank_ratio, iterations=config.iterations
+    )
+    within("seed", config.seed, 0, SEEDS)
     loaded = measure.loaded_model(config.reading, progress)
+    linears(loaded.model, config.select)  # a glob that matches nothing is refused before the work
     material = measure.material(loaded, config.reading, config.sizes, progress)
     dense = measure.measure(loaded.model, material, progress, DENSE)
     return answer(config, loaded, material, dense, progress)
@@ -104,34 +110,57 @@ def sections(result: Result) -> list[Section]:
     ]
 
 
+CLEAR = 0.2  # a smaller difference of two recalls is not called one
+
+
 def _text(result: Result) -> list[str]:
     found = result.found
-    sparse, low, plain, random = (found[name].kept for name in (SPARSE, LOW, PLAIN, RANDOM))
-    return [
+    both, sparse, low, plain, random = (
+        found[name].kept.first_recall for name in (BOTH, SPARSE, LOW, PLAIN, RANDOM)
+    )
+    swapped = (
         "OATS writes a matrix as sparse plus low rank. Here it stands only in "
-        f"{result.config.select} at {result.config.sparsity:.0%}, calibrated once, and one term "
-        "at a time is switched off.",
-        f"With the low-rank term off, {sparse.first_recall:.2f} of the first-token sinks remain; "
-        f"with the sparse term off, {low.first_recall:.2f}. "
-        + (
-            "So of OATS' two terms it is the low-rank one that carries them, as the papers say."
-            if low.first_recall > sparse.first_recall + 0.2
-            else "The low-rank term does not carry them alone."
-        ),
-        f"But a plain sparse matrix with the same number of nonzeros keeps "
-        f"{plain.first_recall:.2f} of the first-token and {plain.later_recall:.2f} of the later "
-        "sinks. "
-        + (
+        f"{result.config.select} at {effects.percent(result.config.sparsity)}, calibrated once, "
+        "and one term at a time is switched off."
+    )
+    if math.isnan(both):
+        return [swapped, "The dense model has no first-token sinks that a term could carry."]
+    return [
+        swapped,
+        f"With the low-rank term off, {sparse:.2f} of the first-token sinks remain; with the "
+        f"sparse term off, {low:.2f}. {_carrier(sparse, low)}",
+        f"A plain sparse matrix with the same number of nonzeros keeps {plain:.2f} of the "
+        f"first-token and {effects.share(found[PLAIN].kept.later_recall)} of the later sinks. "
+        f"{_sparsity(sparse, plain)}",
+        f"A random low-rank term of equal rank and norm beside the sparse one keeps {random:.2f}, "
+        f"OATS' own {both:.2f}: {_directions(both, random)}",
+    ]
+
+
+def _carrier(sparse: float, low: float) -> str:
+    if low > sparse + CLEAR:
+        return "So of OATS' two terms it is the low-rank one that carries them, as the papers say."
+    if sparse > low + CLEAR:
+        return "So of OATS' two terms it is the sparse one that carries them, unlike in the papers."
+    return "So neither of OATS' two terms carries them more than the other."
+
+
+def _sparsity(sparse: float, plain: float) -> str:
+    if plain > sparse + CLEAR:
+        return (
             "So “sparse matrices lose the sinks” does not follow: OATS' sparse term loses them "
             "because it is what is left when the low-rank part has been taken out."
-            if plain.first_recall > sparse.first_recall + 0.2
-            else "So sparsity itself costs the sinks here."
-        ),
-        f"A random low-rank term of equal rank and norm beside the sparse one keeps "
-        f"{random.first_recall:.2f}: "
-        + (
-            "it is these directions that matter, not having a low-rank term."
-            if random.first_recall < found[BOTH].kept.first_recall - 0.2
-            else "any low-rank term of that norm does as well."
-        ),
-    ]
+        )
+    if sparse > plain + CLEAR:
+        return "So OATS' sparse term keeps more of them than a plain sparse matrix does."
+    if plain < 1 - CLEAR:
+        return "So sparsity itself costs the sinks here."
+    return "So sparsity costs few of the sinks here, with OATS' sparse term as without."
+
+
+def _directions(both: float, random: float) -> str:
+    if random < both - CLEAR:
+        return "it is these directions that matter, not having a low-rank term."
+    if random > both + CLEAR:
+        return "a random term does better than OATS' own."
+    return "the directions of the low-rank term make no clear difference."

@@ -9,10 +9,16 @@ from experiments import pictures
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.report import Picture, Section, Table
+from experiments.settings import SEEDS, BadOption, between, within
 
 if TYPE_CHECKING:  # jax is imported when the question is asked, not for --help
     from toy.diagnose import Diagnosis
     from toy.train import History, Recipe
+
+
+LOW = 0.1  # second over first singular value
+CHECKPOINTS = 40  # of every preset
+MOST = 10_000  # seeds side by side: a gigabyte
 
 
 @dataclass(frozen=True)
@@ -48,12 +54,17 @@ class Result:
 
 
 def run(config: Config, progress: Progress) -> Result:
-    """Train and diagnose."""
+    """Train and diagnose.
+
+    Raises:
+        BadOption: see `check`.
+    """
     import dataclasses
 
     from toy.diagnose import diagnose, held_out
     from toy.train import PRESETS, train
 
+    check(config)
     recipe = PRESETS[config.preset]
     recipe = dataclasses.replace(
         recipe,
@@ -61,13 +72,31 @@ def run(config: Config, progress: Progress) -> Result:
         steps=config.steps,
         data=config.data,
         seed=config.seed,
-        learning_rate=config.learning_rate or recipe.learning_rate,
+        learning_rate=recipe.learning_rate
+        if config.learning_rate is None
+        else config.learning_rate,
     )
     with progress.task(f"train {recipe.seeds} seeds", recipe.checkpoints) as advance:
         trained = train(recipe, advance=lambda step: advance(f"step {step}"))
     diagnosis = diagnose(trained, sequences=config.sequences)
     variance = float(np.asarray(held_out(trained, config.sequences).target).var())
     return Result(config, Inputs(dtype="float32"), recipe, trained.history, diagnosis, variance)
+
+
+def check(config: Config) -> None:
+    """Refuse sizes that train nothing, before any work is done for them.
+
+    Raises:
+        BadOption: one of them.
+    """
+    within("seeds", config.seeds, 1, MOST)
+    within("steps", config.steps, CHECKPOINTS)
+    if config.steps % CHECKPOINTS:
+        raise BadOption(f"--steps {config.steps}: give a multiple of {CHECKPOINTS}")
+    within("sequences", config.sequences, 2, 100 * MOST)
+    within("seed", config.seed, 0, SEEDS)
+    if config.learning_rate is not None:
+        between("learning-rate", config.learning_rate, 0, float("inf"))
 
 
 def sections(result: Result) -> list[Section]:
@@ -98,21 +127,28 @@ def sections(result: Result) -> list[Section]:
 def _meaning(result: Result) -> str:
     seen = result.diagnosis
     if not seen.found.any():
-        stuck = np.nanmedian(np.abs(seen.s_num))
         return (
-            f"Failing is a finding: the seeds end with |s_num| about {stuck:.1f}, reading the "
-            "numbers through the separator's number coordinate, and with "
-            f"{np.nanmedian(seen.sink):.2f} of the attention on [SEP]. A theorem that weights "
-            "exist does not make them easy to find."
+            f"None found it: at the end |s_num| is {_middle(np.abs(seen.s_num))} and "
+            f"{_middle(seen.sink)} of the attention after [SEP] rests on it (medians). A theorem "
+            "that weights exist does not make them easy to find."
         )
-    ratio = np.median(seen.ratio_QK[seen.found])
+    of_qk = np.median(seen.ratio_QK[seen.found])
     of_v1 = np.median(seen.ratio_V1[seen.found])
-    verdict = "low rank" if of_v1 < 0.1 else "not low rank"
     return (
-        f"Where it is found, W_Q W_K is of rank one for all purposes (second over first singular "
-        f"value {ratio:.3f}, median), as the papers say. W_V of the first layer is {verdict} "
-        f"({of_v1:.2f}): one of its rows is not constrained by the task."
+        f"Where it is found, W_Q W_K is {_rank(of_qk)} (second over first singular value "
+        f"{of_qk:.3f}, median; the papers say low), and W_V of the first layer is {_rank(of_v1)} "
+        f"({of_v1:.2f})."
     )
+
+
+def _rank(ratio: float) -> str:
+    return "of low rank" if ratio < LOW else "not of low rank"
+
+
+def _middle(values: np.ndarray) -> str:
+    """The median of the seeds whose numbers are finite."""
+    finite = values[np.isfinite(values)]
+    return f"{np.median(finite):.2f}" if len(finite) else "–"
 
 
 def _table(result: Result) -> Table:
@@ -130,7 +166,11 @@ def _table(result: Result) -> Table:
     }
     rows = []
     for name, values in measures.items():
-        low, middle, high = np.nanquantile(values, [0.05, 0.5, 0.95])
+        finite = values[np.isfinite(values)]
+        if not len(finite):
+            rows.append((name, "–", "–"))
+            continue
+        low, middle, high = np.quantile(finite, [0.05, 0.5, 0.95])
         rows.append((name, f"{middle:.3g}", f"{low:.3g} to {high:.3g}"))
     lost = int((~seen.finite).sum())
     note = f" {lost} seeds met a loss that is not finite." if lost else ""

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from experiments import cli
+from experiments.progress import paper
 
 CTR = Path(sys.executable).parent / "ctr"
 WORDS = ["<unk>", "<s>", *(f"w{i}" for i in range(60)), "the", "of", "a", "and", "is"]
@@ -278,7 +279,7 @@ def test_a_nan_weight_is_named_with_its_layer(here, model, tmp_path):
 
 
 def test_an_empty_prompt(here, model):
-    refused(here("probe", model, "--prompt", "", "--sequences", 1), "empty")
+    refused(here("probe", model, "--prompt", "", "--sequences", 2), "--prompt", "empty")
 
 
 @pytest.mark.parametrize("sparsity", [0, 1, -0.5, 1.5, "nan"])
@@ -328,6 +329,95 @@ def test_an_answer_outlives_its_reader_and_its_store(model, tmp_path):
     assert "Traceback" not in done.stderr
     assert "not stored" in done.stderr
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["report.html", "result.json"]
+
+
+@pytest.mark.parametrize("prompt", ["the of a and", "the " * 60])
+def test_a_prompt_without_sinks_is_answered(here, model, tmp_path, prompt):
+    done = here(
+        "probe", model, "--prompt", prompt, "--epsilon", 0.99, "--sequences", 2, "--seq", 64,
+        "--out", "run",
+    )  # fmt: skip
+    assert answered(done, tmp_path / "run")["result"]["prompt"] is None
+    assert "nothing to colour" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--sequences", 1),
+        ("--seq", 63),
+        ("--seq", 513),
+        ("--epsilon", -1),
+        ("--epsilon", "nan"),
+        ("--prompt", "the"),
+        ("--prompt", "the " * 600),
+        ("--nonsense", 1),
+        ("--seq", "x"),
+        ("--bos", "maybe"),
+    ],
+)
+def test_probe_names_the_option_that_cannot_be(here, model, tmp_path, option, value):
+    refused(here("probe", model, option, value), option)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--windows", 1), ("--seq", 10), ("--context", 2), ("--calibration", 0)]
+)
+def test_compress_names_the_option_that_cannot_be(here, model, option, value):
+    refused(here("compress", model, option, value), option)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--seeds", 0),
+        ("--steps", 0),
+        ("--steps", 41),
+        ("--sequences", 1),
+        ("--seed", -1),
+        ("--learning-rate", 0),
+        ("--learning-rate", "nan"),
+    ],
+)
+def test_toy_train_names_the_option_that_cannot_be(here, option, value):
+    refused(here("toy", "train", option, value), option)
+
+
+@pytest.mark.parametrize("option", ["--random", "--adversarial", "--agreement"])
+def test_the_theorem_is_not_verified_on_nothing(here, option):
+    refused(here("toy", "verify", option, 0), option)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--iterations", 0), ("--inputs", 0), ("--steps", 41), ("--seq", 63)],
+)
+def test_the_demo_refuses_before_it_works(here, model, option, value):
+    done = here("demo", model, option, value)
+    refused(done, option.strip("-"))
+    assert "train" not in done.stderr.replace("ctr: error: --steps", "")
+
+
+def test_terms_refuses_a_glob_before_it_measures(here, model):
+    done = here("terms", model, *SMALL, "--select", "nope")
+    refused(done, "nope")
+    assert "dense" not in done.stderr
+
+
+def test_bytes_that_are_no_text(here, model):
+    refused(here("probe", model, "--prompt", "a \udcff b"), "not UTF-8")
+
+
+def test_a_store_that_is_no_store(here, monkeypatch, tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "runs.sqlite").write_text("no database" * 100)
+    refused(here("runs"), "runs.sqlite", "not a database")
+
+
+def test_brackets_of_a_glob_are_printed(capsys):
+    paper().print("*.self_attn.[qk]_proj :bug:")
+    assert capsys.readouterr().out == "*.self_attn.[qk]_proj :bug:\n"
 
 
 LIMITED = """

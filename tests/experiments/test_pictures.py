@@ -1,5 +1,7 @@
 """Pictures show the numbers they are given, and text is escaped."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -37,16 +39,28 @@ def test_the_map_marks_the_sinks():
     np.testing.assert_array_equal(axes.images[0].get_array(), np.eye(3))
 
 
+@pytest.mark.parametrize("token", ["$$", "$x^$", "Ġ$", "a_b"])
+def test_a_token_is_no_mathematics(token, tmp_path):
+    canvas = pictures.attention_map([token, "b"], np.eye(2), np.array([0]), "head")
+    canvas.savefig(tmp_path / "a.svg")
+
+
+@pytest.mark.parametrize(("token", "read"), [("Ġcat", " cat"), ("▁cat", " cat"), ("Ċ", "⏎")])
+def test_a_space_is_a_space_whatever_the_tokenizer(token, read):
+    assert pictures.readable(token) == read
+
+
 def test_bars_are_as_long_as_the_values():
     canvas = pictures.bars(["x", "y"], {"first": [0.25, 1.0], "later": [0.0, 0.5]}, "share", "")
-    widths = [bar.get_width() for bar in canvas.axes[0].patches]
+    drawn: Any = canvas.axes[0].patches
+    widths = [bar.get_width() for bar in drawn]
     assert widths == [0.25, 1.0, 0.0, 0.5]
 
 
 def test_the_bound_is_drawn_only_where_a_log_scale_can():
     scale = np.array([2.0, 3.0, 4.0])
     curves = {"bound": np.array([1.0, 0.1, 0.01]), "error": np.array([0.5, 0.0, np.nan])}
-    lines = pictures.bound_against_error(scale, curves, "").axes[0].get_lines()
+    lines: Any = pictures.bound_against_error(scale, curves, "").axes[0].get_lines()
     assert [len(line.get_xdata()) for line in lines] == [3, 1]
 
 

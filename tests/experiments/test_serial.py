@@ -39,13 +39,6 @@ def test_numbers_survive_to_the_last_bit(values):
     assert json.loads(serial.dumps(np.array(values))) == values
 
 
-@given(st.dictionaries(st.text(), st.integers()))
-def test_the_digest_depends_on_the_content_and_not_on_the_order(d):
-    shuffled = dict(reversed(d.items()))
-    assert serial.digest(d) == serial.digest(shuffled)
-    assert serial.digest(d) != serial.digest({**d, "one more": 0, "and another": 1})
-
-
 def test_a_type_without_a_plain_form_is_refused():
     with pytest.raises(TypeError, match="object"):
         serial.plain(object())
