@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import shlex
+import signal
 import sqlite3
 import sys
 import time
@@ -103,7 +104,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without Δ must not end a run
     for argument in arguments:
-        if not argument.isprintable() and argument != argument.encode(errors="replace").decode():
+        if any("\udc80" <= letter <= "\udcff" for letter in argument):
             _fail(f"{argument!r} is not UTF-8 text")
     name, rest = _split(arguments)
     if name is None:
@@ -215,6 +216,7 @@ def _ask(name: str, rest: list[str]) -> None:
         "Arguments", [("config", module.Config), ("where", Where)], frozen=True
     )
     parsed = _parse(name, command, arguments, rest)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: nothing stays
     folder = parsed.where.out or Path("out") / name.replace(" ", "-")
     _check_save(getattr(parsed.config, "save", None), folder)
     with output.output_folder(folder, replace=parsed.where.replace) as writing:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -418,6 +419,27 @@ def test_a_store_that_is_no_store(here, monkeypatch, tmp_path):
 def test_brackets_of_a_glob_are_printed(capsys):
     paper().print("*.self_attn.[qk]_proj :bug:")
     assert capsys.readouterr().out == "*.self_attn.[qk]_proj :bug:\n"
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_run_that_is_ended_leaves_nothing(model, tmp_path, name):
+    """In a folder that it had to make, in the middle of its work."""
+    environment = {**os.environ, "CTR_STORE": str(tmp_path / "s.sqlite"), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [CTR, "compress", model, "--windows", "100", "--context", "500", "--out", "a/b/run"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
+        assert process.stderr is not None
+        while not process.stderr.readline().startswith("BOS"):
+            assert process.poll() is None
+        assert (tmp_path / "a" / "b").is_dir()
+        process.send_signal(getattr(signal, name))
+        assert "Traceback" not in process.stderr.read()
+    assert process.returncode == 130
+    assert list(tmp_path.iterdir()) == []
 
 
 LIMITED = """
