@@ -189,7 +189,10 @@ def _streams(result: Result) -> Section:
     top = int(np.argmax(result.peak_ratio))
     where = f"token {result.peak_token[top]}, dimension {result.peak_dim[top]}"
     often = sorted(result.features.items(), key=lambda item: -item[1])[:6]
-    listed = ", ".join(f"{dim} (at {count} depths)" for dim, count in often) or "none"
+    listed = (
+        ", ".join(f"{dim} (at {count} of {len(result.peak_ratio)} depths)" for dim, count in often)
+        or "none"
+    )
     text = [
         f"The largest activation is {result.peak_ratio[top]:,.0f} times its state's median, after "
         f"{top} blocks, at {where}. Outlier features, dimensions above six times the token's "
@@ -214,7 +217,7 @@ def _pictured(result: Result) -> Section:
         ]
         return Section(title, text)
     names = ", ".join(
-        f"“{pictures.readable(prompt.tokens[i]).strip()}” ({i})" for i in prompt.sinks
+        f"“{pictures.readable(prompt.tokens[i]).strip() or '␣'}” ({i})" for i in prompt.sinks
     )
     rows = [
         (c.what, f"{c.share.sum():.0%}", f"{c.eta2:.2f}", f"{c.null[0]:.2f}", f"{c.null[1]:.2f}")
@@ -281,7 +284,7 @@ def _on_text(tagged: Tagged | None) -> str:
         f"On text, head {tagged.head} of block {tagged.layer} is the one that rests most on later "
         f"sinks in half of the sequences. In {tagged.above_null[0].n} sequences of the other half, "
         f"η² above the null's median is {reads} in what it reads, {writes} in what it writes, and "
-        f"{released} in the stream three blocks later (mean and 95% interval over sequences): "
+        f"{released} in the stream up to three blocks later (mean and 95% interval over these): "
         f"{_verdict(tagged)}."
     )
 
