@@ -46,11 +46,13 @@ def close(found, expected, tolerance):
     np.testing.assert_allclose(found, expected, atol=tolerance * np.abs(expected).max(), rtol=0)
 
 
-def test_streaming_is_eager(tiny, tokens, small_blocks):
+def test_streaming_is_eager(tiny, tokens, small_blocks, measured):
     resid, pattern, z = eager(tiny.model, tokens, tiny.out)
     trace = capture(tiny.model, tokens)
     close(trace.resid, resid, 1e-5)
     close(trace.pattern, pattern, 1e-5)
+    worst = float(np.abs(trace.pattern - pattern).max())
+    measured(f"streaming against eager attention, tiny {type(tiny.model).__name__}", worst, "1e-5")
     close(trace.z, z, 1e-5)
     np.testing.assert_array_equal(trace.tokens, tokens)
     # Uniform attention would give H_21 / 21 = 0.17: the test must be able to see a difference.
