@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from experiments.caught import DRAWS, Colouring, Prompted, Tagged
 from experiments.intervals import interval
@@ -21,6 +21,7 @@ TAIL = 8  # tokens at the end of a short prompt that nearly every head seems to 
 RELEASE = 3  # blocks between a head and the stream in which its tag is looked for
 SHORTEST = 4  # tokens of a prompt: after the first, as many as there are colours
 WANTED = 3  # sinks of a pictured head, the first token's among them
+JUDGES = 6  # sequences that must be left to judge a head on
 
 
 def look(loaded: Loaded, prompt: str, bos: Bos, epsilon: float) -> Prompted | None:
@@ -53,13 +54,23 @@ def look(loaded: Loaded, prompt: str, bos: Bos, epsilon: float) -> Prompted | No
     layer, head = np.unravel_index(np.argmax(number + 0.9 * weakest), number.shape)
     at = np.flatnonzero(found[layer, head])
     return Prompted(
-        tokens=list(loaded.tokenizer.convert_ids_to_tokens(encoded.ids.tolist())),
+        tokens=_shown(loaded.tokenizer, encoded.ids.tolist()),
         layer=int(layer),
         head=int(head),
         pattern=trace.pattern[layer, 0, head],
         sinks=at,
         colourings=list(_colourings(trace, int(layer), int(head), at)),
     )
+
+
+def _shown(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
+    """Tokens as text: bytes decoded, and a word's leading space kept as the token has it."""
+    shown = []
+    for token in tokenizer.convert_ids_to_tokens(ids):
+        text = tokenizer.convert_tokens_to_string([token])
+        # Tokenizers of pieces mark the space with ▁ and drop it from a lone token.
+        shown.append(" " + text.lstrip() if token.startswith("▁") else text)
+    return shown
 
 
 def tagged(
@@ -71,7 +82,7 @@ def tagged(
     """η² above its null for the head that rests most on later sinks, on other sequences.
 
     The even sequences choose, the odd ones judge; of those only the ones with two sinks at
-    least. None where fewer than three sequences are left.
+    least. None where fewer than six sequences are left: an interval of less would be too narrow.
     """
     found = sinks.sinks(scores, epsilon)
     found[..., 1:] &= sinks.guarded(found.shape[-1])[1:]
@@ -86,7 +97,7 @@ def tagged(
         trace = capture(model, ids[index : index + 1])
         judged = [_judge(*pair) for pair in _arrays(trace, layer, head, at)]
         above.append([eta2 - null[0] for eta2, null in judged])
-    if len(above) < 3:
+    if len(above) < JUDGES:
         return None
     reads, writes, released = (interval(np.array(column)) for column in zip(*above, strict=True))
     return Tagged(layer, head, (reads, writes, released))

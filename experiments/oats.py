@@ -108,7 +108,7 @@ def sections(result: Result) -> list[Section]:
     caption = (
         f"Scaled error at {percent(result.config.sparsity)}, rank ratio "
         f"{result.config.rank_ratio}; E[x²] over {result.config.calibration} × 256 tokens of "
-        f"{result.inputs.text}. "
+        "the text's calibration half. "
         "CPU time ratio: definition over fast, process time on one thread."
     )
     return [Section("OATS, fast and by definition", text, [Table(columns, rows, caption)])]

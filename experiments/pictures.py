@@ -11,9 +11,6 @@ from matplotlib.ticker import MaxNLocator
 
 from experiments.report import BLUE, GREEN, INK, ORANGE, RED
 
-SPACES, NEWLINE = "Ġ▁", "Ċ"
-"""How tokenizers of bytes and of pieces print a space, and those of bytes a line's end."""
-
 
 def figure(
     width: float, height: float, rows: int = 1, columns: int = 1
@@ -25,10 +22,8 @@ def figure(
 
 
 def readable(token: str) -> str:
-    """A token as a reader would write it; a leading space shows as one."""
-    for space in SPACES:
-        token = token.replace(space, " ")
-    return token.replace(NEWLINE, "⏎")
+    """A token in one line."""
+    return token.replace("\n", "⏎")
 
 
 def attention_map(

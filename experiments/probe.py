@@ -34,6 +34,8 @@ LOOKED = 4
 """Sequences whose streams are kept whole."""
 BUSIEST = 8
 """Layers to name."""
+ORDINARY = 100.0
+"""Tokens with an activation this many times the median are left out when features are sought."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def _outliers(loaded: "Loaded", material: "Material") -> tuple["Peak", dict[int,
     ids = material.sequences[:LOOKED]
     streams = capture_blocks(loaded.model, ids, lambda block: (block.resid_pre, block.resid_post))
     resid = np.stack([streams[0][0], *(post for _, post in streams)])
-    ordinary = np.logical_not(massive.is_massive(resid, ratio=100.0).any(axis=-1))
+    ordinary = np.logical_not(massive.is_massive(resid, ratio=ORDINARY).any(axis=-1))
     depths = outliers.outlier_dims(resid, ordinary).sum(axis=0)
     features = {int(dim): int(depths[dim]) for dim in np.flatnonzero(depths)}
     return massive.peaks(resid), features
@@ -196,7 +198,8 @@ def _streams(result: Result) -> Section:
     text = [
         f"The largest activation is {result.peak_ratio[top]:,.0f} times its state's median, after "
         f"{top} blocks, at {where}. Outlier features, dimensions above six times the token's "
-        f"median at 95% of the tokens without a massive activation: {listed}.",
+        "median at 95% of the ordinary tokens (those without an activation above 100 and above "
+        f"{ORDINARY:.0f} times the median): {listed}.",
     ]
     picture = Picture(
         "outliers",
@@ -275,7 +278,7 @@ def _on_text(tagged: Tagged | None) -> str:
     if tagged is None:
         return (
             "On the text, the head that rests most on later sinks in half of the sequences has two "
-            "sinks in fewer than three of the others: too few to ask the same of it."
+            "sinks in fewer than six of the others: too few to ask the same of it."
         )
     reads, writes, released = (
         f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]" for found in tagged.above_null

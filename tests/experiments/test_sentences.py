@@ -98,4 +98,4 @@ def test_one_window_has_no_standard_error():
 
 
 def test_too_few_sequences_say_so_and_nothing_about_other_heads():
-    assert "fewer than three of the others" in probe._on_text(None)
+    assert "fewer than six of the others" in probe._on_text(None)

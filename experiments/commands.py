@@ -1,0 +1,67 @@
+"""Every command: where its question lives, what it asks, and a line to try."""
+
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """Where a command's question lives, what it asks, and a line to try."""
+
+    module: str
+    asks: str
+    example: str
+
+
+COMMANDS = {
+    "demo": Command(
+        "experiments.demo",
+        "From the theorem to a real language model, on one page.",
+        "ctr demo --out out/demo",
+    ),
+    "probe": Command(
+        "experiments.probe",
+        "Where are a model's attention sinks, outliers and segments?",
+        'ctr probe smollm2 --prompt "I laughed. I wept." --out out/probe',
+    ),
+    "compress": Command(
+        "experiments.compress",
+        "What does one compression method do to a model?",
+        "ctr compress smollm2 --method oats --sparsity 0.5 --out out/oats",
+    ),
+    "terms": Command(
+        "experiments.terms",
+        "Which term of sparse plus low rank carries the sinks? With controls.",
+        "ctr terms smollm2 --out out/terms",
+    ),
+    "oats": Command(
+        "experiments.oats",
+        "Does the fast OATS reach the error of its definition, and at what cost?",
+        'ctr oats smollm2 --select "layers.14.*" --out out/oats-both',
+    ),
+    "perplexity": Command(
+        "experiments.perplexity",
+        "How well does a model predict a text?",
+        "ctr perplexity smollm2 --text wiki.txt --context 512 --stride 256",
+    ),
+    "toy verify": Command(
+        "experiments.toy_verify",
+        "Does the theorem hold, to the last digit?",
+        "ctr toy verify --out out/verify",
+    ),
+    "toy train": Command(
+        "experiments.toy_train",
+        "Does training find the mechanism?",
+        "ctr toy train --preset default-init --seeds 32",
+    ),
+}
+TOOLS = {
+    "doctor": Command(
+        "experiments.doctor",
+        "What is installed, which kernels run here, what would fail.",
+        "ctr doctor",
+    ),
+    "runs": Command(
+        "experiments.runs",
+        "The stored runs, as a table or as JSON.",
+        "ctr runs --json",
+    ),
+}
