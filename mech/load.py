@@ -69,7 +69,7 @@ def load(
 def _device(device: str | torch.device) -> torch.device:
     try:
         place = torch.device(device)
-        torch.zeros(1, device=place)
+        torch.zeros(1, device=place).item()  # "meta" makes tensors, and holds no number
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise BadInput(f"device {str(device)!r} cannot be used here: {_line(error)}") from error
     return place

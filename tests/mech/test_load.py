@@ -192,7 +192,7 @@ def test_a_dtype_without_sense(folder, dtype):
     assert "choose float32, float64, bfloat16, float16" in refused(folder, dtype=dtype)
 
 
-@pytest.mark.parametrize("device", ["cuda:7", "no-such-device"])
+@pytest.mark.parametrize("device", ["cuda:7", "no-such-device", "meta"])
 def test_a_device_that_is_not_there(folder, device):
     if device.startswith("cuda") and torch.cuda.device_count() > 7:
         pytest.skip("there are eight GPUs")
