@@ -194,5 +194,5 @@ def _contradictions(result: Result) -> str:
         f"{'reproduced' if fewer else 'not reproduced'}. A count does not say which sinks remain: "
         "recall and precision in the table do. The papers find OATS closer to the dense weights "
         f"than magnitude pruning in Frobenius norm: {'reproduced' if closer else 'not reproduced'} "
-        f"here (Δ_W {weights['oats'].delta_w:.2e} against {weights['magnitude'].delta_w:.2e})."
+        f"here (Δ_W {weights['oats'].delta_w:.3e} against {weights['magnitude'].delta_w:.3e})."
     )
