@@ -221,7 +221,7 @@ def _facts(run: dict[str, Any]) -> dict[str, str]:
     shown |= {"peak memory": f"{run['peak_bytes'] / 2**30:.2f} GiB"}
     shown |= {k: v for k, v in run["inputs"].items() if k != "kind"}
     shown |= {"config": json.dumps(run["config"]), "versions": json.dumps(run["versions"])}
-    return {k: str(v) for k, v in shown.items() if v not in (None, [], {}, "")}
+    return {k.replace("_", " "): str(v) for k, v in shown.items() if v not in (None, [], {}, "")}
 
 
 def _print(sections: list[Any]) -> None:

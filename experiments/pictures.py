@@ -156,6 +156,7 @@ def forest(
     axes.hlines(rows, low, high, color=BLUE, linewidth=3, alpha=0.6)
     axes.plot(mean, rows, "o", color=INK, markersize=5)
     axes.axvline(0, color=INK, linewidth=0.8)
+    axes.set_ylim(-0.6, len(names) - 0.4)
     axes.set_yticks(rows, names)
     axes.set(xlabel=label, title=title)
     return canvas
