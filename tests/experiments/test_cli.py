@@ -101,7 +101,7 @@ def answered(done: subprocess.CompletedProcess[str], out: Path) -> dict:
     return result
 
 
-def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
+def expect_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
     """One line that names what is wrong, exit code 2, and no folder left behind."""
     assert done.returncode == 2, done.stdout + done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("ctr: error:")]
@@ -135,7 +135,7 @@ def test_a_reader_that_stops_reading_is_no_error():
 
 
 def test_an_unknown_command_is_told_the_nearest(ctr):
-    refused(ctr("prob"), "'prob'", "did you mean probe?")
+    expect_refused(ctr("prob"), "'prob'", "did you mean probe?")
 
 
 def test_probe(ctr, model, tmp_path):
@@ -245,12 +245,12 @@ def test_doctor_says_what_would_fail(ctr, tmp_path):
 
 
 def test_unknown_model(here, tmp_path):
-    refused(here("probe", "smolm2"), "smolm2", "smollm2")
+    expect_refused(here("probe", "smolm2"), "smolm2", "smollm2")
     assert not (tmp_path / "out" / "probe").exists()
 
 
 def test_hub_name_offline(here):
-    refused(here("perplexity", "somebody/some-model"), "somebody/some-model", "folder")
+    expect_refused(here("perplexity", "somebody/some-model"), "somebody/some-model", "folder")
 
 
 def damaged(model: Path, to: Path) -> Path:
@@ -262,13 +262,13 @@ def test_folder_without_tokenizer(here, model, tmp_path):
     folder = damaged(model, tmp_path / "m")
     for file in folder.glob("tokenizer*"):
         file.unlink()
-    refused(here("probe", folder), "tokenizer")
+    expect_refused(here("probe", folder), "tokenizer")
 
 
 def test_truncated_safetensors(here, model, tmp_path):
     file = damaged(model, tmp_path / "m") / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
-    refused(here("perplexity", tmp_path / "m"), "model.safetensors")
+    expect_refused(here("perplexity", tmp_path / "m"), "model.safetensors")
 
 
 def test_a_nan_weight_is_named_with_its_layer(here, model, tmp_path):
@@ -276,44 +276,46 @@ def test_a_nan_weight_is_named_with_its_layer(here, model, tmp_path):
     weights = load_file(file)
     weights["model.layers.1.mlp.up_proj.weight"][3, 5] = float("nan")
     save_file(weights, file, metadata={"format": "pt"})
-    refused(here("perplexity", tmp_path / "m"), "layers.1.mlp.up_proj", "block 1")
+    expect_refused(here("perplexity", tmp_path / "m"), "layers.1.mlp.up_proj", "block 1")
 
 
 def test_an_empty_prompt(here, model):
-    refused(here("probe", model, "--prompt", "", "--sequences", 2), "--prompt", "empty")
+    expect_refused(here("probe", model, "--prompt", "", "--sequences", 2), "--prompt", "empty")
 
 
 @pytest.mark.parametrize("sparsity", [0, 1, -0.5, 1.5, "nan"])
 def test_sparsity_outside_0_1(here, model, sparsity):
-    refused(here("compress", model, "--sparsity", sparsity), "sparsity", "(0, 1)")
+    expect_refused(here("compress", model, "--sparsity", sparsity), "sparsity", "(0, 1)")
 
 
 def test_an_unknown_method_is_told_the_nearest(here, model):
-    refused(here("compress", model, "--method", "wonda"), "wonda", "wanda")
+    expect_refused(here("compress", model, "--method", "wonda"), "wonda", "wanda")
 
 
 def test_a_glob_that_matches_nothing(here, model):
     done = here("compress", model, "--select", "layers.9.*", *SMALL)
-    refused(done, "layers.9.*", "layers.1")
+    expect_refused(done, "layers.9.*", "layers.1")
 
 
 def test_an_output_folder_with_another_run(here, model, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "result.json").write_text("{}")
-    refused(here("perplexity", model, "--out", "run"), "another run", "--replace")
+    expect_refused(here("perplexity", model, "--out", "run"), "another run", "--replace")
     assert (tmp_path / "run" / "result.json").read_text() == "{}"
 
 
 def test_a_text_that_is_too_short(here, model, tmp_path):
     (tmp_path / "a.txt").write_text("the of a and is")
-    refused(here("probe", model, "--text", tmp_path / "a.txt"), "tokens")
+    expect_refused(here("probe", model, "--text", tmp_path / "a.txt"), "tokens")
 
 
 def test_a_model_is_not_saved_where_it_would_be_lost(here, model, tmp_path):
     """The run's folder is replaced when it is done, and a taken one is refused at once."""
-    refused(here("compress", model, "--out", "run", "--save", "run/model"), "--save", "--out")
+    expect_refused(
+        here("compress", model, "--out", "run", "--save", "run/model"), "--save", "--out"
+    )
     (tmp_path / "taken").mkdir()
-    refused(here("compress", model, "--save", "taken"), "--save taken exists")
+    expect_refused(here("compress", model, "--save", "taken"), "--save taken exists")
     assert [p.name for p in tmp_path.iterdir()] == ["taken"]
 
 
@@ -358,7 +360,7 @@ def test_a_prompt_without_sinks_is_answered(here, model, tmp_path, prompt):
     ],
 )
 def test_probe_names_the_option_that_cannot_be(here, model, tmp_path, option, value):
-    refused(here("probe", model, option, value), option)
+    expect_refused(here("probe", model, option, value), option)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -366,7 +368,7 @@ def test_probe_names_the_option_that_cannot_be(here, model, tmp_path, option, va
     ("option", "value"), [("--windows", 1), ("--seq", 10), ("--context", 2), ("--calibration", 0)]
 )
 def test_compress_names_the_option_that_cannot_be(here, model, option, value):
-    refused(here("compress", model, option, value), option)
+    expect_refused(here("compress", model, option, value), option)
 
 
 @pytest.mark.parametrize(
@@ -382,12 +384,12 @@ def test_compress_names_the_option_that_cannot_be(here, model, option, value):
     ],
 )
 def test_toy_train_names_the_option_that_cannot_be(here, option, value):
-    refused(here("toy", "train", option, value), option)
+    expect_refused(here("toy", "train", option, value), option)
 
 
 @pytest.mark.parametrize("option", ["--random", "--adversarial", "--agreement"])
 def test_the_theorem_is_not_verified_on_nothing(here, option):
-    refused(here("toy", "verify", option, 0), option)
+    expect_refused(here("toy", "verify", option, 0), option)
 
 
 @pytest.mark.parametrize(
@@ -396,24 +398,24 @@ def test_the_theorem_is_not_verified_on_nothing(here, option):
 )
 def test_the_demo_refuses_before_it_works(here, model, option, value):
     done = here("demo", model, option, value)
-    refused(done, option.strip("-"))
+    expect_refused(done, option.strip("-"))
     assert "train" not in done.stderr.replace("ctr: error: --steps", "")
 
 
 def test_terms_refuses_a_glob_before_it_measures(here, model):
     done = here("terms", model, *SMALL, "--select", "nope")
-    refused(done, "nope")
+    expect_refused(done, "nope")
     assert "dense" not in done.stderr
 
 
 def test_bytes_that_are_no_text(here, model):
-    refused(here("probe", model, "--prompt", "a \udcff b"), "not UTF-8")
+    expect_refused(here("probe", model, "--prompt", "a \udcff b"), "not UTF-8")
 
 
 def test_a_store_that_is_no_store(here, monkeypatch, tmp_path):
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "runs.sqlite").write_text("no database" * 100)
-    refused(here("runs"), "runs.sqlite", "not a database")
+    expect_refused(here("runs"), "runs.sqlite", "not a database")
 
 
 def test_brackets_of_a_glob_are_printed(capsys):
@@ -460,5 +462,5 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
         text=True,
         env={**os.environ, "CTR_STORE": str(tmp_path / "s.sqlite")},
     )
-    refused(done, "disk full", "run")
+    expect_refused(done, "disk full", "run")
     assert [p.name for p in tmp_path.iterdir()] == []
