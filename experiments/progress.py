@@ -64,13 +64,13 @@ class Progress:
         def advance(at: str) -> None:
             nonlocal done, last
             done += 1
+            if total is None:  # a rare step that takes long: said when it begins
+                self.say(f"{title}: {at}")
+                return
             now = time.monotonic()
             if now - last < PAUSE and done != total:
                 return
             last = now
-            if total is None:
-                self.say(f"{title}: {at}")
-                return
             left = (now - begun) / done * max(total - done, 0)
             self.say(f"{title}: {done}/{total} {at}, {left:.0f} s left")
 
