@@ -43,6 +43,8 @@ def test_the_map_marks_the_sinks():
 def test_a_token_is_no_mathematics(token, tmp_path):
     canvas = pictures.attention_map([token, "b"], np.eye(2), np.array([0]), "head")
     canvas.savefig(tmp_path / "a.svg")
+    # Drawn as it is, not typeset: the letters of the token stand in the picture.
+    assert f">{token.strip()}</text>" in (tmp_path / "a.svg").read_text()
 
 
 def test_bars_are_as_long_as_the_values():
