@@ -17,17 +17,14 @@ from experiments.oats import Matrix
 class BothWays:
     """A method that does everything twice and keeps the fast result."""
 
-    compression: float
-    rank_ratio: float
-    iterations: int
+    oats: OATS
     found: list[Matrix] = field(default_factory=list)
     statistic: ClassVar[Statistic[Moment]] = diagonal_moment
 
     def __call__(self, weight: Weight, seen: Moment) -> LinearOperator:
-        quick = OATS(self.compression, self.rank_ratio, self.iterations)
-        definition = dataclasses.replace(quick, truncation=FullSVD())
+        definition = dataclasses.replace(self.oats, truncation=FullSVD())
         slow, slow_seconds = _timed(definition, weight, seen)
-        fast, fast_seconds = _timed(quick, weight, seen)
+        fast, fast_seconds = _timed(self.oats, weight, seen)
         columns = scale(seen).double()
         whole, dense = weight.double(), (slow.dense().double(), fast.dense().double())
         scaled = [float(((whole - w) * columns).norm() / (whole * columns).norm()) for w in dense]

@@ -8,7 +8,7 @@ from experiments import effects
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.report import Section
-from experiments.settings import Reading, Sizes
+from experiments.settings import Budget, Reading, Sizes
 
 if TYPE_CHECKING:  # torch is imported when the question is asked, not for --help
     from bridge.compression import Compression
@@ -24,12 +24,7 @@ class Config:
     reading: Reading = field(default_factory=Reading)
     method: str = "oats"
     """magnitude, wanda or oats."""
-    sparsity: float = 0.5
-    """Share of the weights that is removed."""
-    rank_ratio: float = 0.25
-    """OATS: share of the kept parameters in the low-rank term."""
-    iterations: int = 80
-    """OATS: alternations of the definition, whose error the fast loop reaches."""
+    budget: Budget = field(default_factory=Budget)
     select: str = "*"
     """Which linears, as a glob over names like layers.3.self_attn.q_proj."""
     sizes: Sizes = field(default_factory=Sizes)
@@ -68,12 +63,7 @@ def run(config: Config, progress: Progress) -> Result:
     from bridge.sites import linears
     from experiments import measure, roster
 
-    method = roster.build(
-        config.method,
-        config.sparsity,
-        rank_ratio=config.rank_ratio,
-        iterations=config.iterations,
-    )
+    method = roster.build(config.method, config.budget)
     loaded = measure.loaded_model(config.reading, progress)
     linears(loaded.model, config.select)  # a glob that matches nothing is refused before the work
     material = measure.material(loaded, config.reading, config.sizes, progress)
@@ -140,7 +130,7 @@ def _provenance(result: Result) -> dict[str, object]:
 
 def sections(result: Result) -> list[Section]:
     """Losses and sinks, then weights."""
-    what = f"{effects.percent(result.config.sparsity)} {result.config.method}"
+    what = f"{effects.percent(result.config.budget.sparsity)} {result.config.method}"
     tables = [
         effects.table([result.dense, result.effect], result.heads, result.inputs),
         effects.weights_table([result.weights]),

@@ -8,7 +8,7 @@ from experiments.compress import Weights
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.report import Picture, Section
-from experiments.settings import Reading, Sizes, within
+from experiments.settings import Budget, Reading, Sizes, within
 
 if TYPE_CHECKING:  # torch is imported when the question is asked, not for --help
     from experiments.measure import Effect, Material, Measured
@@ -24,10 +24,7 @@ class Config:
     reading: Reading = field(default_factory=Reading)
     prompt: str = probe.LAUGH
     """The sentence to picture."""
-    sparsity: float = 0.5
-    """Share of the weights that each method removes."""
-    iterations: int = 80
-    """OATS: alternations of the definition, whose error the fast loop reaches."""
+    budget: Budget = field(default_factory=Budget)
     sizes: Sizes = field(default_factory=lambda: Sizes(16, 16, 256, 16, 128))
     seeds: int = 64
     """Seeds of the toy's training."""
@@ -62,7 +59,7 @@ def run(config: Config, progress: Progress) -> Result:
     from experiments import measure, roster
 
     for name in METHODS:
-        roster.build(name, config.sparsity, iterations=config.iterations)
+        roster.build(name, config.budget)
     within("inputs", config.inputs, 10)
     training = toy_train.Config(seeds=config.seeds, steps=config.steps, seed=config.seed)
     toy_train.check(training)
@@ -85,8 +82,7 @@ def run(config: Config, progress: Progress) -> Result:
         weights.append(account)
     taking_apart = terms.Config(
         config.reading,
-        config.sparsity,
-        iterations=config.iterations,
+        config.budget,
         sizes=config.sizes,
         seed=config.seed,
     )
@@ -106,8 +102,8 @@ def _compress(
     from bridge.compression import restore
     from experiments import measure, roster
 
-    settings = compress.Config(config.reading, name, config.sparsity, iterations=config.iterations)
-    method = roster.build(name, config.sparsity, iterations=config.iterations)
+    settings = compress.Config(config.reading, name, config.budget)
+    method = roster.build(name, config.budget)
     done = compress.squeeze(settings, method, loaded, material, progress)
     after = measure.measure(loaded.model, material, progress, f"measure {name}")
     restore(loaded.model, done)
@@ -166,7 +162,7 @@ def _ordering(compressed: "list[Effect]") -> str:
 
 def _three_ways(result: Result) -> Section:
     methods = result.compressed[1:]
-    percent = effects.percent(result.config.sparsity)
+    percent = effects.percent(result.config.budget.sparsity)
     text = [effects.sentence(f"{percent} {e.name}", e) for e in methods]
     text += [_contradictions(result)]
     tables = [

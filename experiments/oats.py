@@ -13,7 +13,7 @@ from experiments.effects import percent
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.report import Section, Table
-from experiments.settings import Reading, Sizes
+from experiments.settings import Budget, Reading, Sizes
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,7 @@ class Config:
     """Run OATS both ways on some of a model's matrices."""
 
     reading: Reading = field(default_factory=Reading)
-    sparsity: float = 0.5
-    """Share of the weights that OATS removes."""
-    rank_ratio: float = 0.25
-    """Share of the kept parameters in the low-rank term."""
-    iterations: int = 80
-    """Full SVDs that the definition takes for each matrix."""
+    budget: Budget = field(default_factory=Budget)
     select: str = "layers.14.*"
     """Which linears to try, as a glob."""
     calibration: int = 8
@@ -64,15 +59,12 @@ def run(config: Config, progress: Progress) -> Result:
     from experiments import measure, roster
     from experiments.both import BothWays
 
-    roster.build(
-        "oats", config.sparsity, rank_ratio=config.rank_ratio, iterations=config.iterations
-    )
+    method = BothWays(roster.oats(config.budget))
     loaded = measure.loaded_model(config.reading, progress)
     torch.set_num_threads(1)  # CPU seconds of more threads would count their waiting, too
     sizes = Sizes(config.calibration, 2, 256, 2, 64)
     material = measure.material(loaded, config.reading, sizes, progress)
     names = list(linears(loaded.model, config.select))
-    method = BothWays(config.sparsity, config.rank_ratio, config.iterations)
     with progress.task("split both ways", len(names)) as advance:
         batches = material.calibration.split(measure.AT_ONCE)
         compress(loaded.model, method, batches, select=config.select, advance=advance)
@@ -82,15 +74,15 @@ def run(config: Config, progress: Progress) -> Result:
 
 def sections(result: Result) -> list[Section]:
     """One row a matrix, and the ratios."""
-    found = result.matrices
+    found, budget = result.matrices, result.config.budget
     error = np.array([m.fast_error / m.definition_error for m in found])
     plain = np.array([m.fast_plain / m.definition_plain for m in found])
     time = sum(m.definition_seconds for m in found) / sum(m.fast_seconds for m in found)
     reached = "reaches" if error.max() <= 1.001 else "does NOT reach"
     text = [
-        f"On {len(found)} matrices the fast loop {reached} the error of {result.config.iterations} "
-        f"full SVDs within 0.1%: its scaled error is {error.min():.3f} to {error.max():.3f} of the "
-        f"definition's, its plain error {plain.min():.3f} to {plain.max():.3f}. "
+        f"On {len(found)} matrices the fast loop {reached} the error of "
+        f"{budget.iterations} full SVDs within 0.1%: its scaled error is "
+        f"{error.min():.3f} to {error.max():.3f} of the definition's, its plain error {plain.min():.3f} to {plain.max():.3f}. "
         f"CPU time: {time:.0f} times less."
     ]
     rows = [
@@ -106,8 +98,8 @@ def sections(result: Result) -> list[Section]:
     ]
     columns = ("matrix", "shape", "definition", "fast", "error ratio", "CPU time ratio")
     caption = (
-        f"Scaled error at {percent(result.config.sparsity)}, rank ratio "
-        f"{result.config.rank_ratio}; E[x²] over {result.config.calibration} × 256 tokens of "
+        f"Scaled error at {percent(budget.sparsity)}, rank ratio "
+        f"{budget.rank_ratio}; E[x²] over {result.config.calibration} × 256 tokens of "
         "the text's calibration half. "
         "CPU time ratio: definition over fast, process time on one thread."
     )

@@ -27,6 +27,18 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class Budget:
+    """How much of a matrix is kept, and how OATS spends it."""
+
+    sparsity: float = 0.5
+    """Share of the weights that is removed."""
+    rank_ratio: float = 0.25
+    """OATS: share of the kept parameters in the low-rank term."""
+    iterations: int = 80
+    """OATS: alternations of the definition (full SVDs), whose error the fast loop reaches."""
+
+
+@dataclass(frozen=True)
 class Sizes:
     """How much text: more gives narrower intervals and takes longer."""
 

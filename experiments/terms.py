@@ -14,7 +14,7 @@ from experiments import effects
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.report import Section
-from experiments.settings import SEEDS, Reading, Sizes, within
+from experiments.settings import SEEDS, Budget, Reading, Sizes, within
 
 if TYPE_CHECKING:  # torch is imported when the question is asked, not for --help
     from experiments.measure import Effect, Material, Measured
@@ -26,12 +26,7 @@ class Config:
     """Swap the terms of OATS in the attention projections; the rest stays dense."""
 
     reading: Reading = field(default_factory=Reading)
-    sparsity: float = 0.5
-    """Share of the weights that OATS removes."""
-    rank_ratio: float = 0.25
-    """Share of the kept parameters in the low-rank term."""
-    iterations: int = 80
-    """Alternations of the definition, whose error the fast loop reaches."""
+    budget: Budget = field(default_factory=Budget)
     select: str = "*.self_attn.[qkv]_proj"
     """Which linears are swapped."""
     sizes: Sizes = field(default_factory=Sizes)
@@ -63,9 +58,7 @@ def run(config: Config, progress: Progress) -> Result:
     from bridge.sites import linears
     from experiments import measure, roster
 
-    roster.build(
-        "oats", config.sparsity, rank_ratio=config.rank_ratio, iterations=config.iterations
-    )
+    roster.oats(config.budget)  # refused before the work
     within("seed", config.seed, 0, SEEDS)
     loaded = measure.loaded_model(config.reading, progress)
     linears(loaded.model, config.select)  # a glob that matches nothing is refused before the work
@@ -120,8 +113,8 @@ def _text(result: Result) -> list[str]:
     )
     swapped = (
         "OATS writes a matrix as sparse plus low rank. Here it stands only in "
-        f"{result.config.select} at {effects.percent(result.config.sparsity)}, calibrated once, "
-        "and one term at a time is switched off."
+        f"{result.config.select} at {effects.percent(result.config.budget.sparsity)}, calibrated "
+        "once, and one term at a time is switched off."
     )
     if math.isnan(both):
         return [swapped, "The dense model has no first-token sinks that a term could carry."]

@@ -14,7 +14,7 @@ from bridge.methods.oats import scale
 from bridge.operators import LinearOperator, LowRank, Sparse, Sum, Weight
 from bridge.sites import linears
 from bridge.statistics import Moment, Statistic, diagonal_moment
-from experiments import measure
+from experiments import measure, roster
 from experiments.progress import Progress
 from experiments.terms import BOTH, LOW, PLAIN, RANDOM, SPARSE
 from mech.errors import BadInput
@@ -65,10 +65,7 @@ def calibrated(
         BadInput: `config.select` matches nothing, or a fused matrix, whose parts OATS takes one
             by one.
     """
-    oats = OATS(
-        compression=config.sparsity, rank_ratio=config.rank_ratio, iterations=config.iterations
-    )
-    method = _Remembering(oats, torch.Generator().manual_seed(config.seed))
+    method = _Remembering(roster.oats(config.budget), torch.Generator().manual_seed(config.seed))
     names = list(linears(model, config.select))
     with progress.task("calibrate", len(names)) as advance:
         done = compress(
