@@ -82,7 +82,8 @@ def sections(result: Result) -> list[Section]:
     text = [
         f"On {len(found)} matrices the fast loop {reached} the error of "
         f"{budget.iterations} full SVDs within 0.1%: its scaled error is "
-        f"{error.min():.3f} to {error.max():.3f} of the definition's, its plain error {plain.min():.3f} to {plain.max():.3f}. "
+        f"{error.min():.3f} to {error.max():.3f} of the definition's, its plain error "
+        f"{plain.min():.3f} to {plain.max():.3f}. "
         f"CPU time: {time:.0f} times less."
     ]
     rows = [
