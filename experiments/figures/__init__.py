@@ -1,0 +1,1 @@
+"""Pictures that `ctr experiment` draws, one file a question."""

@@ -1,0 +1,1 @@
+"""Laws of training: loss frontier, growth of the tag, lengths, ranks, compression."""
