@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
 from toy import reduced
+from toy.spectrum import effective_rank, singular_values
 from toy.tasks import averaging
 from toy.train import Trained
 from toy.transformer import Weights
@@ -32,20 +33,6 @@ class Diagnosis(NamedTuple):
     W_V2: Float[np.ndarray, "seed d_model"]
     finite: Bool[np.ndarray, " seed"]
     sequences: int
-
-
-def singular_values(matrix: Float[np.ndarray, "*batch m n"]) -> Float[np.ndarray, "*batch k"]:
-    """Largest first; NaN for a matrix that is not finite."""
-    finite = np.isfinite(matrix).all(axis=(-2, -1), keepdims=True)
-    values = np.linalg.svd(np.where(finite, matrix, 0.0), compute_uv=False)
-    return np.where(np.squeeze(finite, axis=-1), values, np.nan)
-
-
-def effective_rank(values: Float[np.ndarray, "*batch k"]) -> Float[np.ndarray, "*batch"]:
-    """exp(H(sigma / sum sigma)): 1 for one direction, k for k equal ones (Roy, Vetterli 2007)."""
-    share = values / values.sum(axis=-1, keepdims=True)
-    logs = np.log(np.where(share > 0, share, 1.0))  # 0 log 0 = 0, and NaN stays NaN in `share`
-    return np.asarray(np.exp(-(share * logs).sum(axis=-1)))
 
 
 def _masked_mean(values: Float[Array, "b s"], where: Bool[Array, "b s"]) -> Float[Array, ""]:

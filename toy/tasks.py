@@ -12,15 +12,16 @@ from jaxtyping import Array, Float, Int, Key
 
 from toy.errors import NoSegment
 
-Distribution = Literal["gaussian", "uniform"]
+Distribution = Literal["gaussian", "uniform", "laplace"]
 
 DISTRIBUTIONS = {
     "gaussian": jax.random.normal,
     "uniform": lambda key, shape: jax.random.uniform(
         key, shape, minval=-float(np.sqrt(3)), maxval=float(np.sqrt(3))
     ),
+    "laplace": lambda key, shape: jax.random.laplace(key, shape) * float(np.sqrt(0.5)),
 }
-"""Both with mean 0 and variance 1; only the second has a bound X."""
+"""All with mean 0 and variance 1: tails e^{-x^2/2}, none (|x| <= sqrt 3), and e^{-sqrt(2) |x|}."""
 
 
 class Batch(NamedTuple):

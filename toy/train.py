@@ -1,9 +1,9 @@
 """Does gradient descent find catch, tag, release? Many seeds at once, reproducible from one."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,61 +13,16 @@ from jaxtyping import Array, Float, Int, Key
 
 from toy import reduced
 from toy.errors import Refused
-from toy.tasks import Distribution, averaging
+from toy.optimizers import optimizer
+from toy.recipe import PRESETS, Recipe
+from toy.spectrum import singular_values
+from toy.tasks import averaging
 from toy.transformer import Weights
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train: initial values, data, optimiser. Each entry starts at its value + noise."""
-
-    w_v1: float = -0.5
-    """W_V1 starts at this multiple of the identity."""
-    w_qk: float = 0.5
-    """W_Q2 and W_K2 start at this multiple of the identity."""
-    w_v2: float = 0.5
-    """W_V2 starts at this multiple of [1, 0]^T."""
-    w_noise: float = 0.1
-    """Standard deviation of the Gaussian noise on those four matrices."""
-    s_tag: float = 5.0
-    """The tag of [SEP] starts here."""
-    s_tag_noise: float = 0.0
-    """Standard deviation around it."""
-    s_num_noise: float = 0.1
-    """Standard deviation of s_num around 0."""
-    data: Distribution = "gaussian"
-    """Distribution of the numbers."""
-    shortest: int = 16
-    """Shortest sequence."""
-    longest: int = 32
-    """Longest sequence; the others are padded."""
-    optimizer: Literal["adam", "sgd"] = "adam"
-    """Update rule."""
-    learning_rate: float = 3e-2
-    """Step size, or where the cosine starts."""
-    schedule: Literal["cosine", "constant"] = "cosine"
-    """How the step size falls; a cosine ends at 0."""
-    steps: int = 4000
-    """Minibatches."""
-    batch: int = 64
-    """Sequences a minibatch; every seed sees the same ones."""
-    seeds: int = 64
-    """Initialisations trained side by side."""
-    seed: int = 0
-    """What all randomness is derived from."""
-    checkpoints: int = 40
-    """Points at which loss and s_tag are recorded; divides `steps`."""
-
-
-PRESETS = {
-    "diagonal": Recipe(),
-    "default-init": Recipe(
-        w_v1=0.0, w_qk=0.0, w_v2=0.0, w_noise=0.5, s_tag=0.0, s_tag_noise=1.0, s_num_noise=1.0
-    ),
-}
-"""`diagonal` finds the mechanism; `default-init`, plain Gaussian weights, is kept as it fails."""
-
-_OPTIMIZERS = {"adam": optax.adam, "sgd": optax.sgd}
+__all__ = [
+    "PRESETS", "History", "Recipe", "State", "Trained", "Training", "begin", "finished",
+    "initial_weights", "proceed", "train",
+]  # fmt: skip
 
 
 class History(NamedTuple):
@@ -76,6 +31,8 @@ class History(NamedTuple):
     step: Int[np.ndarray, " checkpoint"]
     loss: Float[np.ndarray, "seed checkpoint"]  # mean over the steps since the last checkpoint
     s_tag: Float[np.ndarray, "seed checkpoint"]
+    sigma_V1: Float[np.ndarray, "seed checkpoint 2"]  # singular values of W_V1, largest first
+    sigma_QK: Float[np.ndarray, "seed checkpoint 2"]  # of W_Q2 W_K2^T
 
 
 class Trained(NamedTuple):
@@ -87,10 +44,21 @@ class Trained(NamedTuple):
     diverged_at: Int[np.ndarray, " seed"]  # the first such step; -1: never
 
 
-class _State(NamedTuple):
+class State(NamedTuple):
+    """What a step changes, seeds leading: the weights, the rule's memory, where a loss broke."""
+
     weights: Weights
     moments: optax.OptState
-    diverged_at: Int[Array, " seed"]
+    diverged_at: Int[Array | np.ndarray, " seed"]
+
+
+class Training(NamedTuple):
+    """A training at a checkpoint: `proceed` goes on from it to the same bytes as without a stop."""
+
+    recipe: Recipe
+    state: State
+    done: int  # steps
+    history: History
 
 
 def initial_weights(recipe: Recipe, key: Key[Array, ""]) -> Weights:
@@ -117,24 +85,24 @@ def _optimizer(recipe: Recipe) -> optax.GradientTransformation:
         if recipe.schedule == "cosine"
         else recipe.learning_rate
     )
-    return _OPTIMIZERS[recipe.optimizer](rate)
+    return optimizer(recipe.optimizer, rate, recipe.weight_decay)
 
 
 @partial(jax.jit, static_argnums=0)
-def _start(recipe: Recipe, key: Key[Array, ""]) -> _State:
-    weights = jax.vmap(partial(initial_weights, recipe))(jax.random.split(key, recipe.seeds))
+def _start(recipe: Recipe, keys: Key[Array, " seed"]) -> State:
+    weights = jax.vmap(partial(initial_weights, recipe))(keys)
     moments = jax.vmap(_optimizer(recipe).init)(weights)
-    return _State(weights, moments, jnp.full(recipe.seeds, -1))
+    return State(weights, moments, jnp.full(len(keys), -1))
 
 
 @partial(jax.jit, static_argnums=0)
 def _advance(
-    recipe: Recipe, state: _State, key: Key[Array, ""], start: Int[Array, ""]
-) -> tuple[_State, Float[Array, " seed"]]:
+    recipe: Recipe, state: State, key: Key[Array, ""], start: Int[Array, ""]
+) -> tuple[State, Float[Array, " seed"]]:
     """All the steps to the next checkpoint, and every seed's mean loss on the way."""
-    optimizer = _optimizer(recipe)
+    rule = _optimizer(recipe)
 
-    def step(state: _State, number: Int[Array, ""]) -> tuple[_State, Float[Array, " seed"]]:
+    def step(state: State, number: Int[Array, ""]) -> tuple[State, Float[Array, " seed"]]:
         batch = averaging(
             jax.random.fold_in(key, number),
             batch=recipe.batch,
@@ -146,15 +114,61 @@ def _advance(
         losses, gradients = jax.vmap(jax.value_and_grad(reduced.loss), in_axes=(0, None))(
             state.weights, shared
         )
-        updates, moments = jax.vmap(optimizer.update)(gradients, state.moments)
+        updates, moments = jax.vmap(rule.update)(gradients, state.moments, state.weights)
         newly = ~jnp.isfinite(losses) & (state.diverged_at < 0)
         diverged_at = jnp.where(newly, number, state.diverged_at)
         weights = jax.tree.map(jnp.add, state.weights, updates)
-        return _State(weights, moments, diverged_at), losses
+        return State(weights, moments, diverged_at), losses
 
     steps = start + jnp.arange(recipe.steps // recipe.checkpoints)
     state, losses = jax.lax.scan(step, state, steps)
     return state, losses.mean(axis=0)
+
+
+def begin(recipe: Recipe, seeds: slice = slice(None)) -> Training:
+    """Before the first step: some or all of the recipe's seeds, each drawn from its own key.
+
+    Raises `Refused` where `checkpoints` does not divide `steps`.
+    """
+    if recipe.checkpoints < 1 or recipe.steps % recipe.checkpoints:
+        raise Refused(
+            f"{recipe.checkpoints} checkpoints do not divide {recipe.steps} steps: "
+            "choose a divisor, so that each covers as many steps"
+        )
+    for_weights, _ = jax.random.split(jax.random.key(recipe.seed))
+    state = _start(replace(recipe, seed=0), jax.random.split(for_weights, recipe.seeds)[seeds])
+    n = len(state.diverged_at)
+    empty = History(np.zeros(0, int), *np.zeros((2, n, 0)), *np.zeros((2, n, 0, 2)))
+    return Training(recipe, state, 0, empty)
+
+
+def proceed(training: Training) -> Training:
+    """The same training one checkpoint later. Raises `NoSegment` for lengths without a number."""
+    recipe, done = training.recipe, training.done
+    _, for_data = jax.random.split(jax.random.key(recipe.seed))
+    compiled = replace(recipe, seed=0)  # the key carries the seed: one compilation serves them all
+    state, loss = _advance(compiled, training.state, for_data, jnp.asarray(done))
+    done += recipe.steps // recipe.checkpoints
+    return Training(recipe, state, done, _recorded(training.history, done, state.weights, loss))
+
+
+def _recorded(
+    history: History, step: int, weights: Weights, loss: Float[Array, " seed"]
+) -> History:
+    W_V1, W_Q2, W_K2 = (np.asarray(w) for w in (weights.W_V1, weights.W_Q2, weights.W_K2))
+    new = (loss, weights.s_tag, singular_values(W_V1), singular_values(W_Q2 @ W_K2.mT))
+    longer = (
+        np.concatenate([field, np.asarray(value)[:, None]], axis=1, dtype=np.float32)
+        for field, value in zip(history[1:], new, strict=True)
+    )
+    return History(np.append(history.step, step), *longer)
+
+
+def finished(training: Training) -> Trained:
+    """What has been trained so far, as arrays."""
+    weights = Weights(*(np.asarray(field) for field in training.state.weights))
+    at = np.asarray(training.state.diverged_at)
+    return Trained(training.recipe, weights, training.history, at)
 
 
 def train(recipe: Recipe, *, advance: Callable[[int], None] | None = None) -> Trained:
@@ -163,26 +177,9 @@ def train(recipe: Recipe, *, advance: Callable[[int], None] | None = None) -> Tr
     Raises `Refused` where `checkpoints` does not divide `steps`, `NoSegment` for lengths
     without a number to average.
     """
-    if recipe.checkpoints < 1 or recipe.steps % recipe.checkpoints:
-        raise Refused(
-            f"{recipe.checkpoints} checkpoints do not divide {recipe.steps} steps: "
-            "choose a divisor, so that each covers as many steps"
-        )
-    for_weights, for_data = jax.random.split(jax.random.key(recipe.seed))
-    compiled = replace(recipe, seed=0)  # the keys carry the seed: one compilation serves them all
-    state = _start(compiled, for_weights)
-    every = recipe.steps // recipe.checkpoints
-    losses, tags = [], []
-    for done in range(0, recipe.steps, every):
-        state, loss = _advance(compiled, state, for_data, jnp.asarray(done))
-        losses.append(np.asarray(loss))
-        tags.append(np.asarray(state.weights.s_tag))
+    training = begin(recipe)
+    while training.done < recipe.steps:
+        training = proceed(training)
         if advance is not None:
-            advance(done + every)
-    history = History(
-        step=np.arange(every, recipe.steps + 1, every),
-        loss=np.stack(losses, axis=1),
-        s_tag=np.stack(tags, axis=1),
-    )
-    weights = Weights(*(np.asarray(field) for field in state.weights))
-    return Trained(recipe, weights, history, np.asarray(state.diverged_at))
+            advance(training.done)
+    return finished(training)

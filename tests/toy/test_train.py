@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from toy.diagnose import diagnose, effective_rank, singular_values
+from toy.diagnose import diagnose
 from toy.errors import Refused
+from toy.spectrum import effective_rank, singular_values
 from toy.train import PRESETS, History, Recipe, Trained, initial_weights, train
 from toy.transformer import Weights, theorem_weights
 
@@ -118,7 +119,7 @@ def test_the_theorem_passes_its_own_diagnosis():
     """On bounded numbers, where one s serves all, the constructed weights are `found`."""
     recipe = replace(SMALL, data="uniform", seeds=2)
     weights = Weights(*(np.stack([f, f]).astype(np.float32) for f in theorem_weights(18.0)))
-    nothing = History(np.zeros(0, int), np.zeros((2, 0)), np.zeros((2, 0)))
+    nothing = History(np.zeros(0, int), *np.zeros((2, 2, 0)), *np.zeros((2, 2, 0, 2)))
     found = diagnose(Trained(recipe, weights, nothing, np.full(2, -1)))
     assert found.found.all()
     assert (found.fvu < 1e-4).all()
