@@ -1,0 +1,303 @@
+"""The averaging task in an ordinary transformer: several heads, MLPs, LayerNorm, residuals.
+
+    e_i = x_i E_slope + E_number,   e_SEP = E_sep                          (+ P_i with positions)
+    u   = resid + sum_h softmax(q_h k_h^T / sqrt(d_head)) v_h W_O[h],    q_h = LN(resid) W_Q[h], ...
+    resid <- u + relu(LN(u) W_in + b_in) W_out
+    f   = (LN(resid) W_U + b_U)_T
+
+Causal, pre-norm (Xiong et al. 2020, arXiv 2002.04745), ReLU as in Vaswani et al. 2017 (arXiv
+1706.03762). Nothing of the theorem is built in: no rank is bounded, no coordinate means anything,
+and the residual connection of the last layer stays. Norm, MLP and positions can be left out
+(`Shape`); a weight that a shape does not have has a size of 0.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from toy.errors import Refused
+from toy.larger.shape import Shape
+from toy.transformer import NUMBER, SEP, Activations
+
+EPSILON = 1e-5
+"""Added to the variance that a LayerNorm divides by."""
+
+
+class Weights(NamedTuple):
+    """All that is trained; seeds, where there are several, are a leading axis of every field.
+
+    The norms come in the order in which they are applied; `norm`, `row` and `d_mlp` are 0 for a
+    shape without norm, positions or MLP.
+    """
+
+    E_slope: Float[Array | np.ndarray, "*seeds d_model"]
+    E_number: Float[Array | np.ndarray, "*seeds d_model"]
+    E_sep: Float[Array | np.ndarray, "*seeds d_model"]
+    P: Float[Array | np.ndarray, "*seeds row d_model"]
+    W_Q: Float[Array | np.ndarray, "*seeds layer head d_model d_head"]
+    W_K: Float[Array | np.ndarray, "*seeds layer head d_model d_head"]
+    W_V: Float[Array | np.ndarray, "*seeds layer head d_model d_head"]
+    W_O: Float[Array | np.ndarray, "*seeds layer head d_head d_model"]
+    W_in: Float[Array | np.ndarray, "*seeds layer d_model d_mlp"]
+    b_in: Float[Array | np.ndarray, "*seeds layer d_mlp"]
+    W_out: Float[Array | np.ndarray, "*seeds layer d_mlp d_model"]
+    norm_scale: Float[Array | np.ndarray, "*seeds norm d_model"]
+    norm_shift: Float[Array | np.ndarray, "*seeds norm d_model"]
+    W_U: Float[Array | np.ndarray, "*seeds d_model"]
+    b_U: Float[Array | np.ndarray, "*seeds"]
+
+
+class Edit(NamedTuple):
+    """What is changed while the model runs, for causal tests.
+
+    cut: attention that is forbidden (each query keeps some key; the rest is renormalised).
+    flat: layers whose attention is made uniform. mute: layers whose MLP writes `writes` instead.
+    direction and level: after layer 1, the stream's coordinate along this unit vector becomes
+    `level` at every token; a zero vector changes nothing.
+    """
+
+    cut: Bool[Array | np.ndarray, "layer batch head query key"]
+    flat: Bool[Array | np.ndarray, " layer"]
+    mute: Bool[Array | np.ndarray, " layer"]
+    writes: Float[Array | np.ndarray, "layer d_model"]
+    direction: Float[Array | np.ndarray, " d_model"]
+    level: Float[Array | np.ndarray, ""]
+
+
+def no_edit(shape: Shape, batch: int, seq: int) -> Edit:
+    """Nothing is changed."""
+    return Edit(
+        cut=np.zeros((shape.layers, batch, shape.heads, seq, seq), bool),
+        flat=np.zeros(shape.layers, bool),
+        mute=np.zeros(shape.layers, bool),
+        writes=np.zeros((shape.layers, shape.d_model), np.float32),
+        direction=np.zeros(shape.d_model, np.float32),
+        level=np.zeros((), np.float32),
+    )
+
+
+def _shapes(shape: Shape) -> dict[str, tuple[tuple[int, ...], float]]:
+    """Of every weight: its size, and the standard deviation of its initial values.
+
+    Inputs of variance 1 give outputs of variance 1; what is added to the stream is scaled by
+    1/sqrt(2 layers), as in GPT-2, so that the stream keeps its size.
+    """
+    d, h, n = shape.d_model, shape.heads, shape.layers
+    inward, residual = d**-0.5, (2 * n) ** -0.5
+    heads = (n, h, d, shape.d_head)
+    return {
+        "E_slope": ((d,), 1.0),
+        "E_number": ((d,), 1.0),
+        "E_sep": ((d,), 1.0),
+        "P": ((shape.rows, d), 0.1),
+        "W_Q": (heads, inward),
+        "W_K": (heads, inward),
+        "W_V": (heads, inward),
+        "W_O": ((n, h, shape.d_head, d), inward * residual),
+        "W_in": ((n, d, shape.neurons), (2 / d) ** 0.5),
+        "b_in": ((n, shape.neurons), 0.0),
+        "W_out": ((n, shape.neurons, d), shape.d_mlp**-0.5 * residual),
+        "norm_scale": ((shape.norms, d), 0.0),
+        "norm_shift": ((shape.norms, d), 0.0),
+        "W_U": ((d,), inward),
+        "b_U": ((), 0.0),
+    }
+
+
+def initial_weights(shape: Shape, key: Key[Array, ""]) -> Weights:
+    """One seed's start: Gaussian of the usual scales, norms at one, biases at zero."""
+    wanted = _shapes(shape)
+    keys = dict(zip(wanted, jax.random.split(key, len(wanted)), strict=True))
+    drawn = {
+        name: spread * jax.random.normal(keys[name], size)
+        for name, (size, spread) in wanted.items()
+    }
+    return Weights(**drawn)._replace(norm_scale=jnp.ones(wanted["norm_scale"][0]))
+
+
+class Averager(nn.Module):
+    """f(x): the mean of the numbers after [SEP], as far as the weights manage it."""
+
+    shape: Shape
+
+    def setup(self) -> None:
+        """Declare the parameters; their initial values are `initial_weights`'."""
+        start = partial(initial_weights, self.shape)
+
+        def field(name: str, key: Key[Array, ""]) -> Float[Array, "..."]:
+            return getattr(start(key), name)
+
+        self.weights = Weights(*(self.param(n, partial(field, n)) for n in Weights._fields))
+
+    def __call__(
+        self,
+        x: Float[Array | np.ndarray, "batch seq"],
+        t: Int[Array | np.ndarray, " batch"],
+        last: Int[Array | np.ndarray, " batch"] | None = None,
+        edit: Edit | None = None,
+    ) -> tuple[Float[Array, " batch"], Activations]:
+        """The output and the activations; t and `last`, the read-out, count from 1.
+
+        Raises `Refused` for a sequence longer than the positions that were learned.
+        """
+        w, shape = self.weights, self.shape
+        stream = _embed(w, shape, x, t)
+        depths, patterns, outputs = [stream], [], []
+        seen = jnp.tri(x.shape[1], dtype=bool)[None]
+        for layer in range(shape.layers):
+            stream, pattern, z = _block(w, shape, layer, stream, stream, seen, edit)
+            if layer == 0 and edit is not None:
+                moved = edit.level - stream @ edit.direction
+                stream = stream + moved[..., None] * edit.direction[None, None]
+            depths.append(stream)
+            patterns.append(pattern)
+            outputs.append(z)
+        row = jnp.full(x.shape[0], x.shape[1]) if last is None else jnp.asarray(last)
+        end = jnp.take_along_axis(stream, row[:, None, None] - 1, axis=1)
+        return _read(w, shape, end), Activations(
+            tokens=jnp.where(_is_sep(x, t), SEP, NUMBER),
+            resid=jnp.stack(depths),
+            pattern=jnp.stack(patterns),
+            z=jnp.stack(outputs),
+        )
+
+    def predict(
+        self,
+        x: Float[Array | np.ndarray, "batch seq"],
+        t: Int[Array | np.ndarray, " batch"],
+        last: Int[Array | np.ndarray, " batch"],
+    ) -> Float[Array, " batch"]:
+        """The same output, with the last block computed at the read-out only: for training."""
+        w, shape = self.weights, self.shape
+        stream = _embed(w, shape, x, t)
+        seen = jnp.tri(x.shape[1], dtype=bool)[None]
+        for layer in range(shape.layers - 1):
+            stream, _, _ = _block(w, shape, layer, stream, stream, seen, None)
+        row = jnp.asarray(last)
+        end = jnp.take_along_axis(stream, row[:, None, None] - 1, axis=1)
+        seen = (jnp.arange(x.shape[1])[None] < row[:, None])[:, None]
+        end, _, _ = _block(w, shape, shape.layers - 1, end, stream, seen, None)
+        return _read(w, shape, end)
+
+
+def _is_sep(
+    x: Float[Array | np.ndarray, "batch seq"], t: Int[Array | np.ndarray, " batch"]
+) -> Bool[Array, "batch seq"]:
+    return jnp.arange(1, x.shape[1] + 1)[None] == jnp.asarray(t)[:, None]
+
+
+def _embed(
+    w: Weights,
+    shape: Shape,
+    x: Float[Array | np.ndarray, "batch seq"],
+    t: Int[Array | np.ndarray, " batch"],
+) -> Float[Array, "batch seq d_model"]:
+    seq = x.shape[1]
+    if shape.positions and seq > shape.longest:
+        raise Refused(
+            f"{seq} tokens, but {shape.longest} positions are learned: give fewer tokens, "
+            "or a shape without positions"
+        )
+    number = jnp.asarray(x)[..., None] * w.E_slope[None, None] + w.E_number[None, None]
+    stream = jnp.where(_is_sep(x, t)[..., None], w.E_sep[None, None], number)
+    return stream + w.P[None, :seq] if shape.positions else stream
+
+
+def _read(w: Weights, shape: Shape, end: Float[Array, "batch 1 d_model"]) -> Float[Array, " batch"]:
+    return (_norm(w, shape, shape.norms - 1, end) @ w.W_U)[:, 0] + w.b_U
+
+
+def _block(
+    w: Weights,
+    shape: Shape,
+    layer: int,
+    queries: Float[Array, "batch query d_model"],
+    stream: Float[Array, "batch key d_model"],
+    seen: Bool[Array, "#batch query key"],
+    edit: Edit | None,
+) -> tuple[
+    Float[Array, "batch query d_model"],
+    Float[Array, "batch head query key"],
+    Float[Array, "batch head query d_head"],
+]:
+    """The queries' stream after the block, their pattern, and what each head has gathered."""
+    pattern, z = _attend(w, shape, layer, queries, stream, seen, edit)
+    mid = queries + jnp.einsum("bhqd,hdm->bqm", z, w.W_O[layer])
+    return mid + _mlp(w, shape, layer, mid, edit), pattern, z
+
+
+def _norm(
+    w: Weights, shape: Shape, which: int, stream: Float[Array, "batch seq d_model"]
+) -> Float[Array, "batch seq d_model"]:
+    if not shape.norm:
+        return stream
+    centred = stream - stream.mean(axis=-1, keepdims=True)
+    size = jax.lax.rsqrt(jnp.square(centred).mean(axis=-1, keepdims=True) + EPSILON)
+    return centred * size * w.norm_scale[which][None, None] + w.norm_shift[which][None, None]
+
+
+def _attend(
+    w: Weights,
+    shape: Shape,
+    layer: int,
+    queries: Float[Array, "batch query d_model"],
+    stream: Float[Array, "batch key d_model"],
+    seen: Bool[Array, "#batch query key"],
+    edit: Edit | None,
+) -> tuple[Float[Array, "batch head query key"], Float[Array, "batch head query d_head"]]:
+    norm = partial(_norm, w, shape, layer * (2 if shape.mlp else 1))
+    asking, asked = norm(queries), norm(stream)
+    q = jnp.einsum("bqm,hmd->bhqd", asking, w.W_Q[layer])
+    k, v = (jnp.einsum("bkm,hmd->bhkd", asked, W[layer]) for W in (w.W_K, w.W_V))
+    scores = jnp.einsum("bhqd,bhkd->bhqk", q, k) * shape.d_head**-0.5
+    may = seen[:, None]
+    if edit is not None:
+        scores = jnp.where(edit.flat[layer], 0.0, scores)
+        may = may & ~edit.cut[layer]
+    pattern = nn.softmax(jnp.where(may, scores, -jnp.inf), axis=-1)
+    return pattern, jnp.einsum("bhqk,bhkd->bhqd", pattern, v)
+
+
+def _mlp(
+    w: Weights,
+    shape: Shape,
+    layer: int,
+    stream: Float[Array, "batch seq d_model"],
+    edit: Edit | None,
+) -> Float[Array, "batch seq d_model"]:
+    if not shape.mlp:
+        return jnp.zeros_like(stream)
+    into = _norm(w, shape, 2 * layer + 1, stream)
+    written = nn.relu(into @ w.W_in[layer] + w.b_in[layer][None, None]) @ w.W_out[layer]
+    if edit is None:
+        return written
+    return jnp.where(edit.mute[layer], edit.writes[layer][None, None], written)
+
+
+def apply(
+    shape: Shape,
+    weights: Weights,
+    x: Float[Array | np.ndarray, "batch seq"],
+    t: Int[Array | np.ndarray, " batch"],
+    last: Int[Array | np.ndarray, " batch"] | None = None,
+    edit: Edit | None = None,
+) -> tuple[Float[Array, " batch"], Activations]:
+    """`Averager` of this shape with these weights, differentiable in them."""
+    return Averager(shape).bind({"params": weights._asdict()})(x, t, last, edit)
+
+
+def predict(
+    shape: Shape,
+    weights: Weights,
+    x: Float[Array | np.ndarray, "batch seq"],
+    t: Int[Array | np.ndarray, " batch"],
+    last: Int[Array | np.ndarray, " batch"],
+) -> Float[Array, " batch"]:
+    """The output of `apply` without its activations, and faster."""
+    model = Averager(shape).bind({"params": weights._asdict()})
+    return model.predict(x, t, last)
