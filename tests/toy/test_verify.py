@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from toy import bounds, theorem, verify
-from toy.adversary import structured, worst_inputs
+from toy.adversary import starts_of, worst_inputs
 
 
 def test_agreement_to_1e_12():
@@ -42,7 +42,7 @@ def test_the_search_only_climbs(seed):
     at = {"s_tag": 9.0 + seed, "b": 0.3, "d": 0.5}
     found = worst_inputs(11, 4, 1.5, **at, starts=9, seed=seed)
     assert (np.abs(found) <= 1.5).all()
-    start = structured(np.random.default_rng(seed), 11, 4, 1.5, 9)
+    start = starts_of(np.random.default_rng(seed), 11, 4, 1.5, **at, n=9)
     climbed, began = (np.abs(theorem.residual(x, 4, **at)) for x in (found, start))
     assert (climbed >= began).all()
     assert (
