@@ -1,1 +1,1 @@
-"""What is proved of averaging: what suffices, what is necessary, what is not; each can be refuted."""
+"""What is proved of averaging, what is necessary and what is not, with cases against each."""
