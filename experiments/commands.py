@@ -52,6 +52,20 @@ COMMANDS = {
         "Does training find the mechanism?",
         "ctr toy train --preset default-init --seeds 32",
     ),
+    "toy laws": Command(
+        "experiments.toy_laws",
+        "Which laws does training follow: loss frontier, growth, lengths, ranks, compression?",
+        "ctr toy laws --out out/laws",
+    ),
+}
+# One picture of a paper or of the theory each, from live numbers: `ctr experiment NAME`.
+COMMANDS |= {
+    f"experiment {name}": Command(f"experiments.figures.{name}", asks, f"ctr experiment {name}")
+    for name, asks in {
+        "mechanism": "What do both layers do to one sequence? (Catch, tag, release: figure 1)",
+        "limits": "How fast do layer 1's attention weights converge? (figure 6)",
+        "animation": "Catch, tag and release as the embedding scale of [SEP] grows.",
+    }.items()
 }
 TOOLS = {
     "doctor": Command(
