@@ -24,6 +24,7 @@ from experiments.output import OutputRefused
 from experiments.progress import Progress, paper
 
 BAD_INPUT, INTERRUPTED = 2, 130
+GROUPS = {name.split()[0] for name in COMMANDS if " " in name}  # `ctr toy` lists what begins so
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,14 +102,14 @@ def _split(arguments: list[str]) -> tuple[str | None, list[str]]:
 def _overview(arguments: list[str]) -> None:
     everything = COMMANDS | TOOLS
     asked = [a for a in arguments if not a.startswith("-")]
-    if asked and asked != ["toy"]:
+    if asked and asked not in [[group] for group in GROUPS]:
         near = difflib.get_close_matches(" ".join(asked[:2]), everything, n=2, cutoff=0.4)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         _fail(f"no command {asked[0]!r}{hint} (ctr --help lists all)")
     print("ctr: attention sinks and outlier features, from the theorem to real language models\n")
     for name, command in everything.items():
-        if not asked or name.startswith("toy"):
-            print(f"  ctr {name:<11} {command.asks}\n{'':19}{command.example}")
+        if not asked or name.startswith(asked[0]):
+            print(f"  ctr {name:<21} {command.asks}\n{'':28}{command.example}")
     print("\n  ctr COMMAND --help lists a command's options.")
     if not arguments:
         sys.exit(BAD_INPUT)

@@ -11,6 +11,8 @@ import matplotlib as mpl
 from cycler import cycler
 from matplotlib.figure import Figure
 
+from experiments.film import Film
+
 # Okabe and Ito's palette: told apart by colour-blind readers and in print.
 INK, BLUE, ORANGE, GREEN, RED, SKY, PINK = (
     "#222222", "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7",
@@ -36,10 +38,10 @@ mpl.rcParams.update(
 
 
 class Picture(NamedTuple):
-    """A figure, the name of its files, and what to see in it."""
+    """A figure or a film, the name of its files, and what to see in it."""
 
     name: str
-    figure: Figure
+    figure: Figure | Film
     caption: str
 
 
