@@ -2,10 +2,11 @@
 
 |f - m| is large where the logits after [SEP] are uneven and split as the numbers are, or where
 much leaks to numbers on the other side of the mean. Which numbers crowd a row is a matter of
-signs, so that the worst inputs are made of few blocks: `blocks` lists them all, and `worst_inputs`
-climbs from the best.
+signs, so that the worst inputs are made of few blocks: `blocks` lists them all, and `climb` goes
+on from the best.
 """
 
+from collections.abc import Callable
 from itertools import product
 
 import numpy as np
@@ -13,8 +14,13 @@ from jaxtyping import Float
 
 from toy.theorem import residual
 
+Score = Callable[[np.ndarray], np.ndarray]
+"""What is to be made large: inputs, along the last axis, to one number each."""
+
 PARTS = 16
-"""A coordinate's first sweep tries this many intervals of [-X, X]."""
+"""A coordinate's first sweeps try the ends of this many intervals of [-X, X]."""
+FINEST = 11
+"""The last sweep's steps are X / 2^FINEST long."""
 
 
 def blocks(T: int, t: int, X: float) -> Float[np.ndarray, "starts seq"]:
@@ -24,7 +30,7 @@ def blocks(T: int, t: int, X: float) -> Float[np.ndarray, "starts seq"]:
     crowd least: it minimises e^{v^2} + (t - 1) e^{-vX}.
     """
     grid = np.linspace(0, X, 4 * PARTS + 1)
-    calm = grid[np.argmin(grid**2 + np.log1p((t - 1) * np.exp(-grid * X - grid**2)))]
+    calm = grid[np.argmin(np.logaddexp(grid**2, np.log(max(t - 1, 1e-300)) - grid * X))]
     corners = (-X, 0.0, X)
     i = np.arange(1, T + 1)
     found = [
@@ -39,19 +45,41 @@ def blocks(T: int, t: int, X: float) -> Float[np.ndarray, "starts seq"]:
 
 
 def starts_of(
-    rng: np.random.Generator, T: int, t: int, X: float, s_tag: float, b: float, d: float, n: int
+    rng: np.random.Generator, score: Score, T: int, t: int, X: float, n: int
 ) -> Float[np.ndarray, "n seq"]:
     """Half of n the best blocks, the best of each pattern of signs among them; the rest random."""
     x = blocks(T, t, X)
-    errors = np.abs(residual(x, t, s_tag=s_tag, b=b, d=d))
-    order = np.argsort(-errors, kind="stable")
-    kinds = np.sign(x[order][:, [0, t, -1]])
-    _, first = np.unique(kinds, axis=0, return_index=True)
-    leaders = order[np.sort(first)]
-    best = list(dict.fromkeys([*leaders[: n // 4], *order]))[: (n + 1) // 2]
+    order = np.argsort(-score(x), kind="stable")
+    _, first = np.unique(np.sign(x[order][:, [0, t, -1]]), axis=0, return_index=True)
+    leaders = order[np.sort(first)][: n // 4]
+    best = list(dict.fromkeys([*leaders, *order]))[: (n + 1) // 2]
     corners = rng.choice([-X, X], (n // 4, T))
     inside = rng.uniform(-X, X, (n - len(best) - len(corners), T))
     return np.concatenate([x[best], corners, inside])
+
+
+def climb(
+    rng: np.random.Generator,
+    score: Score,
+    x: Float[np.ndarray, "starts seq"],
+    t: int,
+    X: float,
+    sweeps: int = 2,
+) -> Float[np.ndarray, "starts seq"]:
+    """From each row of x, one coordinate after the other to the best value tried; never down.
+
+    The first `sweeps` try a grid over [-X, X]; the next ones steps around the value held, each
+    half as long as before.
+    """
+    grid = np.broadcast_to(np.linspace(-X, X, PARTS + 1), (len(x), PARTS + 1))
+    for step in [0.0] * sweeps + [X * 2.0**-k for k in range(3, FINEST + 1)]:
+        for i in rng.permutation(np.delete(np.arange(x.shape[1]), t - 1)):
+            near = np.clip(x[:, i, None] + step * np.array([-1, -0.5, 0.5, 1]), -X, X)
+            values = near if step else grid
+            tried = np.repeat(x[:, None], values.shape[1] + 1, axis=1)
+            tried[:, 1:, i] = values
+            x = tried[np.arange(len(x)), score(tried).argmax(axis=1)]
+    return x
 
 
 def worst_inputs(
@@ -66,25 +94,10 @@ def worst_inputs(
     sweeps: int = 2,
     seed: int = 0,
 ) -> Float[np.ndarray, "starts seq"]:
-    """Ascent of |f - m| from `starts_of`, one coordinate after the other; never leaves the box.
+    """`climb` of |f - m| from `starts_of`. Raises as `residual`."""
 
-    The first `sweeps` try a grid over [-X, X]; the next ones steps around the value held, each
-    half as long as before, down to X / 2000.
+    def error(x: np.ndarray) -> np.ndarray:
+        return np.abs(residual(x, t, s_tag=s_tag, b=b, d=d))
 
-    Raises as `residual`.
-    """
     rng = np.random.default_rng(seed)
-    x = starts_of(rng, T, t, X, s_tag, b, d, starts)
-    grid = np.linspace(-X, X, PARTS + 1)
-    reach = [X * 2.0**-k for k in range(3, 12)]
-    for step in [None] * sweeps + reach:
-        for i in rng.permutation(np.delete(np.arange(T), t - 1)):
-            if step is None:
-                values = np.broadcast_to(grid, (starts, len(grid)))
-            else:
-                values = np.clip(x[:, i, None] + step * np.array([-1, -0.5, 0.5, 1]), -X, X)
-            tried = np.repeat(x[:, None], values.shape[1] + 1, axis=1)
-            tried[:, 1:, i] = values
-            best = np.abs(residual(tried, t, s_tag=s_tag, b=b, d=d)).argmax(axis=1)
-            x = tried[np.arange(starts), best]
-    return x
+    return climb(rng, error, starts_of(rng, error, T, t, X, starts), t, X, sweeps)

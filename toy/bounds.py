@@ -39,6 +39,11 @@ def _log_rho_0(t: int, X: float, s_tag: float) -> float:
     return float(np.log1p((t - 1) * np.exp(-X * X))) + 1 - s_tag
 
 
+def least_sink(T: int, X: float, s_tag: float) -> float:
+    """1 / (1 + rho): no token after [SEP] pays less attention to it."""
+    return float(np.exp(log_sigmoid(-_log_rho(T, X, s_tag))))
+
+
 def _log_margin(seq: int, X: float, s_tag: float, b: float, d: float) -> float:
     """log(d (s - 1) / (1 + rho)) - log(|b| X): positive exactly where q_lo is."""
     if b == 0:
