@@ -6,8 +6,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from tests.toy import strategies
 from toy import bounds, errors, theorem
 from toy.logs import ROUNDING
+from toy.position import position_bound
 
 TINY = 1e-300
 """Where exponentials leave float64's normal range both sides are as good as 0."""
@@ -17,48 +19,17 @@ def rounding(X, at):
     return bounds.relative_rounding(X, s_tag=at["s_tag"], b=at["b"])
 
 
-@st.composite
-def settings(draw, uneven=False):
-    """T, t, X and weights with a positive guaranteed query, close to that edge and far from it."""
-    T = draw(st.integers(2 + uneven, 40))
-    t = draw(st.integers(1, T - 1 - uneven))
-    X = draw(st.sampled_from([1e-3, 0.3, 1.0, 2.0, 5.0]))
-    d = draw(st.sampled_from([1e-3, 0.1, 1.0, 30.0, 1e6]))
-    b = draw(st.sampled_from([0.0, 0.0, 0.01, -0.5, 2.0, -40.0]))
-    least = bounds.smallest_s_tag(T, t, X, b=b, d=d)
-    s = least + draw(st.sampled_from([1e-9, 0.1, 1.0, 5.0, 10.0, 20.0, 40.0, 400.0]))
-    assume(s > 1)
-    return T, t, X, {"s_tag": s, "b": b, "d": d}
-
-
-@st.composite
-def inputs(draw, T, t, X):
-    """Corners, {-X, 0, X}, interior points, and the shapes that make each term of B large."""
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    kind = draw(st.sampled_from(["interior", "corner", "ternary", "leak", "uneven", "small"]))
-    x = {
-        "interior": rng.uniform(-X, X, T),
-        "corner": rng.choice([-X, X], T),
-        "ternary": rng.choice([-X, 0.0, X], T),
-        "leak": np.where(np.arange(T) < t, X, -X),
-        "uneven": np.where(np.arange(T) < (T + t) // 2, X, 0.0),
-        "small": rng.uniform(-X, X, T) * 1e-4,
-    }[kind]
-    return x * draw(st.sampled_from([-1.0, 1.0]))
-
-
-@given(st.data())
-def test_theorem_b(data):
-    T, t, X, at = data.draw(settings())
-    x = data.draw(inputs(T, t, X))
+@pytest.mark.parametrize("bound", [bounds.error_bound, position_bound])
+@given(case=strategies.cases())
+def test_no_error_exceeds_the_bound(bound, case):
+    T, t, X, at, x = case
     found = abs(theorem.residual(x, t, **at))
-    assert found <= bounds.error_bound(T, t, X, **at) * (1 + rounding(X, at)) + TINY
+    assert found <= bound(T, t, X, **at) * (1 + rounding(X, at)) + TINY
 
 
-@given(st.data())
-def test_companions(data):
-    T, t, X, at = data.draw(settings())
-    x = data.draw(inputs(T, t, X))
+@given(strategies.cases())
+def test_companions(case):
+    T, t, X, at, x = case
     s = at["s_tag"]
     caught, within = theorem.sink(x, t, s), bounds.sink_bounds(T, t, X, s_tag=s)
     assert (within.lower * (1 - ROUNDING) <= caught).all()
@@ -73,10 +44,10 @@ def test_companions(data):
     assert distance <= bounds.readout_bound(T, t, X, **at) + rounding(X, at)
 
 
-@given(st.data())
-def test_corollary(data):
+@given(strategies.settings(least_n=2))
+def test_corollary(setting):
     """B <= X/2 (T-1) (s-1) (d (s-1) + |b| X) e^{1 + X^2 - s} + X (2t-1)/n e^{-L}."""
-    T, t, X, at = data.draw(settings(uneven=True))
+    T, t, X, at = setting
     s, b, d = at["s_tag"], at["b"], at["d"]
     rho = (T - 1) * np.exp(1 + X * X - s)
     L = (d * (s - 1) / (1 + rho) - abs(b) * X) * (s - 1) / (1 + rho)
@@ -86,9 +57,9 @@ def test_corollary(data):
     assert bound <= (uneven + leak) * (1 + rounding(X, at)) + TINY
 
 
-@given(st.data())
-def test_against_the_formula_in_60_digits(data):
-    T, t, X, at = data.draw(settings())
+@given(strategies.settings())
+def test_against_the_formula_in_60_digits(setting):
+    T, t, X, at = setting
     with mpmath.workdps(60):
         s, b, d, x = (mpmath.mpf(v) for v in (at["s_tag"], at["b"], at["d"], X))
         rho = (T - 1) * mpmath.exp(1 + x**2 - s)
@@ -175,7 +146,7 @@ def test_without_the_query_the_bound_would_be_false():
 def test_refusals(args, at, refusal, says):
     with pytest.raises(refusal, match=says):
         bounds.smallest_s_tag(*args, **at)
-    for bound in (bounds.error_bound, bounds.readout_bound):
+    for bound in (bounds.error_bound, bounds.readout_bound, position_bound):
         with pytest.raises(refusal, match=says) as caught:
             bound(*args, s_tag=9.0, **at)
         assert "\n" not in str(caught.value)

@@ -6,36 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.toy.oracle import literal
 from toy import errors, theorem
 from toy.logs import ROUNDING
-
-
-def literal(x, t, s, b, d):
-    """Both layers as the paper writes them: (f - m, sum of its terms' sizes, layer 1, A2[T, .])."""
-    T, X2 = len(x), max(v * v for v in x)
-    # 1 - a_i is about e^{-s} and has to keep 60 digits beside 1.
-    with mpmath.workdps(60 + int((s + X2) / 2)):
-        x, s, b, d = [mpmath.mpf(float(v)) for v in x], *map(mpmath.mpf, (s, b, d))
-        e = [(v, mpmath.mpf(-1)) for v in x]
-        e[t - 1] = (mpmath.mpf(0), -s)
-        attention, stream = [], []
-        for i in range(T):
-            scores = [mpmath.exp(e[i][0] * e[k][0] + e[i][1] * e[k][1]) for k in range(i + 1)]
-            row = [v / sum(scores) for v in scores]
-            attention.append(row)
-            stream.append((e[i][0], e[i][1] + sum(w * -k[1] for w, k in zip(row, e, strict=False))))
-        query = b * stream[-1][0] + d * stream[-1][1]
-        logits = [query * tag for _, tag in stream]
-        weights = [mpmath.exp(v - max(logits)) for v in logits]
-        weights = [w / sum(weights) for w in weights]
-        mean = sum(x[t:]) / (T - t)
-        terms = [w * (h[0] - mean) for w, h in zip(weights, stream, strict=True)]
-        even = sum(weights[t:]) / (T - t)
-        uneven = [(w - even) * (v - mean) for w, v in zip(weights[t:], x[t:], strict=True)]
-        error, size = sum(terms), sum(map(abs, terms[:t])) + sum(map(abs, uneven))
-        reach = abs(b * x[-1]) + abs(d * stream[-1][1])
-        condition = float(reach / abs(query)) if query else np.inf
-        return error, size, condition, attention, stream, weights
 
 
 def draw(rng):
