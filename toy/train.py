@@ -11,8 +11,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from toy import reduced
 from toy.errors import Refused
+from toy.lanes import losses_and_gradients, share
 from toy.optimizers import optimizer
 from toy.recipe import PRESETS, Recipe
 from toy.spectrum import singular_values
@@ -110,10 +110,7 @@ def _advance(
             longest=recipe.longest,
             data=recipe.data,
         )
-        shared = reduced.share(batch)
-        losses, gradients = jax.vmap(jax.value_and_grad(reduced.loss), in_axes=(0, None))(
-            state.weights, shared
-        )
+        losses, gradients = losses_and_gradients(state.weights, share(batch))
         updates, moments = jax.vmap(rule.update)(gradients, state.moments, state.weights)
         newly = ~jnp.isfinite(losses) & (state.diverged_at < 0)
         diverged_at = jnp.where(newly, number, state.diverged_at)
