@@ -47,6 +47,11 @@ COMMANDS = {
         "Does the theorem hold, to the last digit?",
         "ctr toy verify --out out/verify",
     ),
+    "toy certify": Command(
+        "experiments.toy_certify",
+        "Is the bound proved on a whole box of inputs and parameters?",
+        "ctr toy certify --T 6 --t 3 --X 1 --s 12 --width 1e-3",
+    ),
     "toy train": Command(
         "experiments.toy_train",
         "Does training find the mechanism?",

@@ -1,0 +1,199 @@
+"""Is the bound proved on a whole box of inputs and parameters? A certificate, and its check."""
+
+import time
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments.progress import Progress
+from experiments.provenance import Inputs
+from experiments.report import Section, Table
+from experiments.settings import between, within
+
+if TYPE_CHECKING:  # python-flint is imported when something is to be proved
+    from toy.certify.boxes import Statement
+    from toy.certify.check import Checked
+
+PAUSE = 10.0  # seconds between two words about the progress
+
+
+@dataclass(frozen=True)
+class Config:
+    """Prove that |f - m| <= B for every x in [-X, X]^T and every s, b, d of a cell."""
+
+    T: int = 6
+    """Tokens."""
+    t: int = 3
+    """Position of [SEP], from 1."""
+    X: float = 1.0
+    """The numbers lie in [-X, X]."""
+    s: float = 12.0
+    """Middle of the cell: the embedding scale s_tag of [SEP]."""
+    b: float = 0.3
+    """Middle of the cell: weight of a number in the query."""
+    d: float = 1.0
+    """Middle of the cell: weight of the tag in the query."""
+    width: float = 1e-3
+    """Length of each side of the cell over its middle; 0 for a single point."""
+    fraction: float = 1.0
+    """Prove |f - m| <= fraction * B."""
+    boxes: int = 100_000
+    """Give up after this many boxes."""
+    seconds: float = 600.0
+    """Give up after this time."""
+    certificate: Path = Path("certificate.json")
+    """Where the certificate is written."""
+    check: Path | None = None
+    """Only check this certificate; nothing is proved, and the other options are not used."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is proved, how sharply, and at what cost."""
+
+    config: Config
+    inputs: Inputs
+    certificate: Path
+    sha256: str
+    statement: dict[str, str]
+    """T, t, X, the ends of s, b, d, and fraction, as the certificate has them."""
+    leaves: int
+    error: float
+    """The largest |f - m| that the leaves allow."""
+    bound: tuple[float, float]
+    """fraction * B over the cell: its least and its greatest value, enclosed."""
+    reached: float
+    """A proved lower bound of the largest |f - m|: its value at one point that was searched for."""
+    prover_seconds: float | None
+    checker_seconds: float
+
+
+def run(config: Config, progress: Progress) -> Result:
+    """Prove, write and check; or only check.
+
+    Raises:
+        BadOption: a width, fraction or budget that makes no sense.
+        Refused: the statement is outside Theorem B, refuted, or not proved within the budget; the
+            certificate is rejected; its place is taken by something else.
+    """
+    if config.check is not None:
+        checked, seconds = _check(config.check)
+        return _result(config, config.check, checked, None, seconds)
+    from toy.certify.certificate import check_free, text_of, write
+    from toy.certify.prove import prove
+
+    statement = _statement(config)
+    check_free(config.certificate)
+    clock = time.monotonic()
+    last = clock
+    with progress.task("prove") as advance:
+
+        def tell(leaves: int, left: int) -> None:
+            nonlocal last
+            if time.monotonic() - last > PAUSE:
+                last = time.monotonic()
+                advance(f"{leaves} leaves proved, {left} boxes open")
+
+        proof = prove(statement, boxes=config.boxes, seconds=config.seconds, advance=tell)
+    proving = time.monotonic() - clock
+    write(config.certificate, text_of(proof))
+    checked, checking = _check(config.certificate)
+    return _result(config, config.certificate, checked, proving, checking)
+
+
+def _statement(config: Config) -> "Statement":
+    from toy.certify.boxes import Statement
+    from toy.inputs import check_numbers
+
+    between("width", config.width, -1e-300, 2.0)
+    between("fraction", config.fraction, 0.0, float("inf"))
+    within("boxes", config.boxes, 1)
+    between("seconds", config.seconds, 0.0, float("inf"))
+    check_numbers(X=config.X, s=config.s, b=config.b, d=config.d)
+    half = Fraction(str(config.width)) / 2
+
+    def cell(middle: float) -> tuple[Fraction, Fraction]:
+        exact = Fraction(str(middle))  # the decimal that was typed, not its nearest float
+        low, high = sorted((exact * (1 - half), exact * (1 + half)))
+        return low, high
+
+    return Statement(
+        config.T,
+        config.t,
+        Fraction(str(config.X)),
+        cell(config.s),
+        cell(config.b),
+        cell(config.d),
+        Fraction(str(config.fraction)),
+    )
+
+
+def _check(path: Path) -> tuple["Checked", float]:
+    from toy.certify.check import Rejected, check
+    from toy.errors import Refused
+
+    clock = time.monotonic()
+    try:
+        checked = check(path)
+    except Rejected as wrong:
+        raise Refused(f"{path} is refused: {wrong}") from wrong
+    return checked, time.monotonic() - clock
+
+
+def _result(
+    config: Config, path: Path, checked: "Checked", proving: float | None, checking: float
+) -> Result:
+    from toy.certify import boxes, enclose, prove
+    from toy.certify.certificate import decimal_text
+    from toy.certify.intervals import precision
+
+    found = boxes.Statement(*checked[:7])
+    with precision():
+        allowed = enclose.bound(found.T, found.t, found.X, found.box) * found.fraction
+    reached = max(prove.at_point(found, point)[0].lo for point in prove.suspects(found))
+    return Result(
+        config,
+        Inputs(dtype="interval"),
+        path,
+        checked.sha256,
+        {
+            "T": str(found.T),
+            "t": str(found.t),
+            "X": decimal_text(found.X),
+            **{p: " to ".join(map(decimal_text, found.box[p])) for p in boxes.PARAMETERS},
+            "fraction": decimal_text(found.fraction),
+        },
+        checked.leaves,
+        float(checked.error),
+        (float(allowed.lo), float(allowed.hi)),
+        float(reached),
+        proving,
+        checking,
+    )
+
+
+def sections(result: Result) -> list[Section]:
+    """The statement that is proved, and how sharp it is."""
+    told = result.statement
+    part = "" if told["fraction"] == "1" else f"{told['fraction']} of "
+    cell = ", ".join(f"{name} from {told[name]}" for name in "sbd")
+    text = [
+        f"For every x in [-{told['X']}, {told['X']}]^{told['T']} with [SEP] at t = {told['t']} and "
+        f"every {cell}: |f - m| is at most {part}the bound of Theorem B at the same s, b, d.",
+        "Proved by intervals on boxes that fill the whole, found with python-flint; checked again "
+        f"in decimal arithmetic by a program that shares nothing with the prover: "
+        f"python -m toy.certify.check {result.certificate}",
+    ]
+    low, high = result.bound
+    rows = [
+        (f"{part}the bound, over the cell", f"{low:.6g} to {high:.6g}"),
+        ("largest |f - m| that the proof allows", f"{result.error:.6g}"),
+        ("largest |f - m| found by search, proved at that point", f"{result.reached:.6g}"),
+        ("allowed / found", f"{result.error / result.reached:.4g}" if result.reached else "–"),
+        ("leaves (boxes of the proof)", f"{result.leaves:,}"),
+        *([] if result.prover_seconds is None else [("prover", f"{result.prover_seconds:.2f} s")]),
+        ("checker", f"{result.checker_seconds:.2f} s"),
+        ("SHA-256 of the content", result.sha256),
+    ]
+    return [Section("The bound is proved on the whole box", text, [Table(("", ""), rows)])]

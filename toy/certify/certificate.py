@@ -1,0 +1,77 @@
+"""A proof as a file: the statement, and every leaf with what |f - m| does not exceed on it.
+
+The format is the checker's (`check`); docs/certificates.md describes it. A number is written as the
+finite decimal that it is, never rounded: the file says what was proved.
+"""
+
+import os
+from fractions import Fraction
+from pathlib import Path
+
+from toy.certify import check
+from toy.certify.boxes import PARAMETERS
+from toy.certify.prove import Proof
+from toy.errors import Refused
+
+
+def text_of(proof: Proof) -> str:
+    """The file's text; equal proofs give equal bytes. Raises `Refused` (see `decimal_text`)."""
+    statement = proof.statement
+    content = {
+        "schema": check.SCHEMA,
+        "statement": check.STATEMENT,
+        "T": statement.T,
+        "t": statement.t,
+        "X": decimal_text(statement.X),
+        **{p: [decimal_text(end) for end in getattr(statement, p)] for p in PARAMETERS},
+        "fraction": decimal_text(statement.fraction),
+        "leaves": {" ".join(leaf.path): str(leaf.error) for leaf in proof.leaves},
+    }
+    return check.sealed(content)
+
+
+def decimal_text(value: Fraction) -> str:
+    """The value in decimal digits, exactly.
+
+    Raises `Refused` for a number that has none, such as 1/3, or more than the format holds.
+    """
+    places = 0
+    while places <= check.PLACES and (value * 10**places).denominator != 1:
+        places += 1
+    digits = str(abs(value * 10**places)) if places <= check.PLACES else ""
+    text = f"{digits[:-places].zfill(1)}.{digits[-places:].zfill(places)}" if places else digits
+    text = "-" * (value < 0) + text
+    if not check.NUMBER.fullmatch(text):
+        raise Refused(f"{value} is no decimal of {check.PLACES} places: a certificate is exact")
+    return text
+
+
+def write(path: Path, text: str) -> None:
+    """Put the text at `path`, whole or not at all; another certificate there is replaced.
+
+    Raises `Refused` where `path` holds anything else, `OSError` where it cannot be written.
+    """
+    check_free(path)
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        with partial.open("x", encoding="ascii") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def check_free(path: Path) -> None:
+    """Refuse a place that holds anything but a certificate. Raises `Refused`."""
+    if not path.parent.is_dir():
+        raise Refused(f"{path.parent} is no folder: make it, or choose another place")
+    if not path.exists() and not path.is_symlink():
+        return
+    start = f'{{\n "schema": "{check.SCHEMA}"'
+    if path.is_symlink() or not path.is_file():
+        raise Refused(f"{path} is not an ordinary file: choose another place")
+    with path.open("rb") as file:
+        if file.read(len(start)) != start.encode():
+            raise Refused(f"{path} holds something else than a certificate: choose another place")

@@ -1,0 +1,139 @@
+"""Checks a certificate: for all x in [-X, X]^T and (s, b, d) in the cell, |f - m| <= fraction * B.
+
+By itself: `python -m toy.certify.check FILE`. It rebuilds every leaf from its path of halvings,
+sees that the leaves fill the whole box, and compares f - m with B on each, with enclosures of its
+own (`decimals`). It needs Python's standard library, and nothing of the prover.
+"""
+
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from decimal import Decimal, DecimalException
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from toy.certify.decimals import Box, Ends, Rejected, bound, error
+
+SCHEMA = "catch-tag-release certificate 1"
+STATEMENT = (
+    "for all x in [-X, X]^T and all s_tag in s, b in b, d in d: q_lo > 0 and |f - m| <= fraction * "
+    "B(T, t, X; s_tag, b, d), B as in Theorem B"
+)
+KEYS = ["schema", "statement", "T", "t", "X", "s", "b", "d", "fraction", "leaves", "sha256"]
+LARGEST, LONGEST, DEEPEST = 2**26, 512, 300  # bytes, T, halvings of a leaf
+PLACES = 40
+NUMBER = re.compile(rf"-?[0-9]{{1,9}}(\.[0-9]{{1,{PLACES}}})?", re.ASCII)
+ERROR = re.compile(r"[0-9](\.[0-9]{1,20})?(E-?[0-9]{1,9})?", re.ASCII)
+
+
+class Checked(NamedTuple):
+    """What the file proves, and the largest |f - m| that its leaves allow."""
+
+    T: int
+    t: int
+    X: Fraction
+    s: Ends
+    b: Ends
+    d: Ends
+    fraction: Fraction
+    leaves: int
+    error: Decimal
+    sha256: str
+
+
+def check(path: Path) -> Checked:
+    """The statement of the file, proved again. Raises `Rejected`, `OSError`."""
+    content = read(path)
+    T, t, leaves = content["T"], content["t"], content["leaves"]
+    X, fraction = number(content["X"]), number(content["fraction"])
+    s, b, d = ((number(content[name][0]), number(content[name][1])) for name in "sbd")
+    if not 1 <= t < T <= LONGEST:
+        raise Rejected(f"T = {T}, t = {t}: not 1 <= t < T <= {LONGEST}")
+    if not (X > 0 and fraction > 0 and s[0] > 1 and d[0] > 0):
+        raise Rejected("X > 0, fraction > 0, s > 1 and d > 0 do not hold in the whole cell")
+    box = {f"x{i}": (-X, X) for i in range(1, T + 1) if i != t} | {"s": s, "b": b, "d": d}
+    steps = sorted(tuple(leaf.split(" ")) if leaf else () for leaf in leaves)
+    for leaf, part in parts(steps, 0, box):
+        try:
+            found, allowed = error(T, t, part).size().hi, (bound(T, t, X, part) * fraction).lo
+        except DecimalException as lost:
+            raise Rejected(f"leaf {leaf}: {type(lost).__name__}, an exponential is lost") from lost
+        if not found <= (claimed := claim(leaves[" ".join(leaf)])) <= allowed:
+            raise Rejected(
+                f"leaf {' '.join(leaf)!r} claims {claimed}: |f - m| may reach {found:.6g} there, "
+                f"and fraction * B may be as small as {allowed:.6g}"
+            )
+    largest = max(map(claim, leaves.values()))
+    return Checked(T, t, X, s, b, d, fraction, len(leaves), largest, content["sha256"])
+
+
+def parts(
+    paths: Sequence[tuple[str, ...]], depth: int, box: Box
+) -> Iterator[tuple[tuple[str, ...], Box]]:
+    """Each leaf with its box; they fill `box` because every halving has both of its halves."""
+    if len(paths) == 1 and len(paths[0]) == depth:
+        yield paths[0], box
+        return
+    steps = {path[depth] if len(path) > depth else "" for path in paths}
+    axis = min(steps, default="")[:-1]
+    if depth > DEEPEST or axis not in box or steps != {axis + "-", axis + "+"}:
+        raise Rejected(f"the leaves do not fill the box once: steps {sorted(steps)} at {paths[:1]}")
+    low, high = box[axis]
+    middle = (low + high) / 2
+    for sign, half in (("-", (low, middle)), ("+", (middle, high))):
+        below = [path for path in paths if path[depth] == axis + sign]
+        yield from parts(below, depth + 1, {**box, axis: half})
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The content, if the bytes are exactly those that it is written with."""
+    if not path.is_file() or path.stat().st_size > LARGEST:
+        raise Rejected(f"{path} is no file of at most {LARGEST} bytes")
+    try:
+        text = path.read_bytes().decode("ascii")
+        content = json.loads(text)
+    except (ValueError, RecursionError) as wrong:
+        raise Rejected(f"{path} is no JSON in ASCII") from wrong
+    if not isinstance(content, dict) or list(content) != KEYS:
+        raise Rejected(f"{path} is no certificate: its keys must be {', '.join(KEYS)}")
+    if (content["schema"], content["statement"]) != (SCHEMA, STATEMENT):
+        raise Rejected(f"{path} is of another schema, or states something else")
+    shapes = {"T": int, "t": int, "s": list, "b": list, "d": list, "leaves": dict}
+    if any(type(content[key]) is not shape for key, shape in shapes.items()):
+        raise Rejected(f"{path}: a value is not of the type that the schema gives it")
+    if any(len(content[name]) != 2 for name in "sbd"):
+        raise Rejected(f"{path}: s, b and d are pairs of numbers")
+    if text != sealed({key: content[key] for key in KEYS[:-1]}):
+        raise Rejected(f"{path} was changed after it was written: its bytes are not as sealed")
+    return content
+
+
+def sealed(content: dict[str, Any]) -> str:
+    """The text of a certificate, the sha256 of its content at the end."""
+    digest = hashlib.sha256(json.dumps(content, indent=1).encode()).hexdigest()
+    return json.dumps({**content, "sha256": digest}, indent=1) + "\n"
+
+
+def number(text: Any) -> Fraction:
+    """A decimal as the format has it."""
+    if not isinstance(text, str) or not NUMBER.fullmatch(text):
+        raise Rejected(f"{str(text)[:60]!r} is no decimal of the format")
+    return Fraction(text)
+
+
+def claim(text: Any) -> Decimal:
+    """What a leaf claims not to exceed."""
+    if not isinstance(text, str) or not ERROR.fullmatch(text):
+        raise Rejected(f"a leaf claims {str(text)[:60]!r}, which is no number of the format")
+    return Decimal(text)
+
+
+if __name__ == "__main__":
+    try:
+        seen = check(Path(sys.argv[1]))
+    except (Rejected, OSError, IndexError) as refusal:
+        sys.exit(f"refused: {refusal}")
+    sys.stdout.write(f"proved: {STATEMENT}\n{seen}\n")
