@@ -8,8 +8,11 @@ from toy.claims import CLAIMS, Claim, Found
 from toy.errors import Refused
 from toy.statements import literal, sufficiency
 
-FIRM = ["limit", "sink", "tag", "[SEP] erased", "uniform readout"]
-"""Statements that their cases come within 5 % of."""
+LOOSE = {
+    "sink of [SEP]", "no tag before", "rank of W_V1", "rank of W_QK",  # equalities, over rounding
+    "N2 (ii): the sink", "N2 (iii): the outlier",
+}  # fmt: skip
+"""Statements that no case comes within 5 % of."""
 
 
 @pytest.mark.parametrize("name", CLAIMS)
@@ -17,7 +20,7 @@ def test_no_case_refutes_it(name, measured):
     found = claims.examine(CLAIMS[name], np.random.default_rng([1, *name.encode()]), 1500)
     assert found.cases >= 1500
     assert found.violations == 0
-    if name in FIRM:
+    if name not in LOOSE:
         assert found.largest * 1.05 > 1
     else:
         measured(f"claim {name!r}, largest ratio", f"{found.largest:.4f}", "at most 1")

@@ -85,7 +85,7 @@ def inputs(
 
 
 def over(
-    measured: Float[np.ndarray, "*#any"],
+    measured: Float[np.ndarray, "*#any"] | float,
     proved: Float[np.ndarray, "*#any"] | float,
     rounding: Float[np.ndarray, "*#any"] | float = 0.0,
 ) -> Float[np.ndarray, "..."]:

@@ -56,7 +56,7 @@ def _largest(values: Float[np.ndarray, "case ..."]) -> Float[np.ndarray, " case"
     return values.reshape(len(values), -1).max(axis=1)
 
 
-def _attend(
+def attend(
     e: Float[np.ndarray, "case seq d_model"],
     QK: Float[np.ndarray, "*case d_model d_model"],
     moved: Float[np.ndarray, " case"],
@@ -83,7 +83,7 @@ def run(
     """Both layers at every position; `output` has no residual connection around layer 2."""
     seq, width = e.shape[1:]
     exact = np.zeros(len(e))
-    pattern_1, off_1 = _attend(e, model.QK1, exact)
+    pattern_1, off_1 = attend(e, model.QK1, exact)
     values = e @ model.V1
     written = _largest(np.abs(e) @ np.abs(model.V1))
     stream = e + pattern_1 @ values
@@ -92,7 +92,7 @@ def run(
     if between is not None:
         stream = between.apply(stream)
         moved = between.slope * moved + 8 * UNIT * (between.slope * size + 1)
-    pattern_2, off_2 = _attend(stream, model.QK2, moved)
+    pattern_2, off_2 = attend(stream, model.QK2, moved)
     read = np.abs(model.V2).sum(axis=-2, keepdims=True)
     output = pattern_2 @ (stream @ model.V2)
     values_2 = _largest(np.abs(stream) @ np.abs(model.V2))

@@ -14,6 +14,9 @@ from toy import bounds, theorem
 from toy.logs import ROUNDING
 from toy.statements import cases, literal
 from toy.statements.cases import Setting, over
+from toy.statements.claim import Claim
+from toy.statements.gauge import crowds
+from toy.statements.release import spread
 from toy.transformer import theorem_weights
 
 
@@ -77,7 +80,7 @@ def simple_bound(at: Setting) -> float:
 
     The corollary of Theorem B. Raises nothing: the setting has a positive guaranteed query.
     """
-    rho = (at.T - 1) * np.exp(1 + at.X**2 - at.s_tag)
+    rho, _ = crowds(at.T, at.t, at.X**2, at.s_tag - 1)
     gain = at.s_tag - 1
     uneven = at.X / 2 * gain * (at.d * gain + abs(at.b) * at.X) * rho
     contrast = (at.d * gain / (1 + rho) - abs(at.b) * at.X) * gain / (1 + rho)
@@ -177,6 +180,32 @@ def uniform_readout(rng: np.random.Generator, n: int) -> Float[np.ndarray, " cas
     return _each(rng, n, ratio)
 
 
+def _rates(at: Setting) -> tuple[float, float]:
+    """Delta and L of Theorem B."""
+    rho, rho_0 = crowds(at.T, at.t, at.X**2, at.s_tag - 1)
+    gain = at.s_tag - 1
+    high = at.d * gain / (1 + rho_0) + abs(at.b) * at.X
+    uneven = high * gain * float(spread(rho, rho_0)) if at.T - at.t > 1 else 0.0
+    return uneven, (at.d * gain / (1 + rho) - abs(at.b) * at.X) * gain / (1 + rho)
+
+
+def pointwise(rng: np.random.Generator, n: int) -> Float[np.ndarray, " case"]:
+    """Every weight of A2[T, .] against its ends."""
+
+    def ratio(seen: Seen) -> Float[np.ndarray, "case 3"]:
+        at, row = seen.at, theorem.readout(seen.x, seen.at.t, **seen.at.at)
+        after, before = row[:, at.t :], row[:, : at.t]
+        uneven, contrast = _rates(at)
+        leak = at.t * np.exp(-contrast) / (at.t * np.exp(-contrast) + at.T - at.t)
+        even = 1 / (at.T - at.t)
+        most, least = np.exp(uneven) * even, np.exp(-uneven) * (1 - leak) * even
+        room = 1 + bounds.relative_rounding(at.X, s_tag=at.s_tag, b=at.b)
+        sides = over(after, most), over(least, after), over(before, np.exp(-contrast) * even)
+        return np.stack([cases.worst(side) for side in sides], axis=1) / room
+
+    return _each(rng, n, ratio)
+
+
 def _rank_one(
     matrices: Float[np.ndarray, "case d_model d_model"],
 ) -> Float[np.ndarray, " case"]:
@@ -194,3 +223,39 @@ def rank_qk(rng: np.random.Generator, n: int) -> Float[np.ndarray, " case"]:
     """sigma_2(W_Q2 W_K2^T) = 0, over the rounding of a singular value."""
     each = [theorem_weights(*cases.setting(rng)[3:]) for _ in range(n)]
     return _rank_one(np.stack([np.asarray(v.W_Q2) @ np.asarray(v.W_K2).T for v in each]))
+
+
+CLAIMS = {
+    "limit": Claim("|f - m| <= 2X tanh(Delta/4) + (2t-1) X / (t-1 + n e^L)", "Theorem B", limit),
+    "corollary": Claim(
+        "|f - m| <= (X/2)(T-1)(s-1)(d(s-1) + |b|X) e^{1+X^2-s} + (X(2t-1)/n) e^-L",
+        "Corollary",
+        corollary,
+    ),
+    "sink": Claim(
+        "1 - A1[i, t] = r_i / (1 + r_i), (1 + (i-2)e^{-X^2}) e^{1-s} <= r_i <= (i-1) e^{1+X^2-s}",
+        "Sink",
+        sink,
+    ),
+    "sink of [SEP]": Claim("1 - A1[t, t] = (t-1) / (t-1 + e^{s(s-1)})", "Sink", sink_of_sep),
+    "tag": Claim("tau_i = (s-1) A1[i, t], between (s-1) times its ends", "Tag", tag),
+    "no tag before": Claim("tau_i = 0 for i < t", "Tag", no_tag_before),
+    "[SEP] erased": Claim("-(s-1)(t-1) e^{-s(s-1)} <= tau_t <= 0", "Tag", sep_erased),
+    "outlier feature": Claim(
+        "|x_i| <= tau_i X / min tau, so that coordinate 1 leads where min tau > X",
+        "Tag",
+        outlier_feature,
+    ),
+    "uniform readout": Claim(
+        "TV(A2[T, .], uniform after [SEP]) <= P + (1-P) tanh(Delta/4), P = t / (t + n e^L)",
+        "Read-out",
+        uniform_readout,
+    ),
+    "each weight read out": Claim(
+        "e^-Delta (1-P)/n <= A2[T, j] <= e^Delta / n for j > t, A2[T, j] <= e^-L / n for j <= t",
+        "Read-out",
+        pointwise,
+    ),
+    "rank of W_V1": Claim("rank W_V1 = 1", "Closed form", rank_v1),
+    "rank of W_QK": Claim("rank W_Q2 W_K2^T = 1", "Closed form", rank_qk),
+}
