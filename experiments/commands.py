@@ -69,6 +69,7 @@ COMMANDS |= {
     for name, asks in {
         "mechanism": "What do both layers do to one sequence? (Catch, tag, release: figure 1)",
         "limits": "How fast do layer 1's attention weights converge? (figure 6)",
+        "bound": "How far are the error bounds from the worst error that a search finds?",
         "animation": "Catch, tag and release as the embedding scale of [SEP] grows.",
     }.items()
 }

@@ -16,6 +16,7 @@ from experiments.settings import BadOption
 SMALLEST = {
     "mechanism": {"T": 7, "t": 3},
     "limits": {"T": 7, "t": 3},
+    "bound": {"T": 7, "t": 3, "scales": 4, "starts": 5},
     "animation": {"T": 7, "t": 3, "frames": 3},
 }
 
@@ -75,6 +76,16 @@ def test_sep_first_has_no_row_to_draw():
     assert len(module.sections(result)[0].tables[0].rows) == 2
 
 
+def test_the_bounds_hold_and_the_sharper_one_lies_between():
+    _, result = ask("bound", T=7, t=3, scales=5, starts=6)
+    assert (result.worst <= result.sharper * (1 + 1e-9)).all()
+    assert (result.sharper <= result.theorem * (1 + 1e-9)).all()
+    assert (result.typical < result.worst).all()
+    # Past saturation (s > 1 + X^2 + log T + log 2^24, about 22) float32 reports its rounding.
+    assert result.float32[-1] < 1e-6
+    assert result.float32[-1] / result.worst[-1] != pytest.approx(1, rel=0.01)
+
+
 def test_frames_share_their_axes():
     _, result = ask("animation", T=7, t=3, frames=3)
     first, last = (animation.draw(result, index).axes for index in (0, 2))
@@ -99,6 +110,8 @@ def test_no_bar_leaves_the_picture():
         ("mechanism", {"T": 1}, "--T"),
         ("mechanism", {"X": 0.0}, "--X"),
         ("limits", {"highest": 1.0}, "--highest"),
+        ("bound", {"d": 0.0}, "--d"),
+        ("bound", {"starts": 1}, "--starts"),
         ("animation", {"frames": 1}, "--frames"),
         ("animation", {"lowest": 1.0}, "--lowest"),
         ("animation", {"lowest": 15.0}, "--lowest"),
