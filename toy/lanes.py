@@ -119,12 +119,15 @@ def _squared_errors(weights: Weights, lanes: Lanes) -> Float[Array, " seed"]:
     score_sep = query.number * sep.number + query.tag * sep.tag
     top = jax.lax.stop_gradient(jnp.maximum(score.max(axis=0), score_sep))
     read, read_sep = jnp.exp(score - top[None]), jnp.exp(score_sep - top)
+    # Normalised before it is used: a softmax with one survivor then has no gradient, exactly.
+    share_of = 1 / (read.sum(axis=0) + read_sep)
+    read, read_sep = read * share_of[None], read_sep * share_of
     W_V2 = jnp.asarray(weights.W_V2)
-    value = sum(
+    output = sum(
         ((read * of_numbers).sum(axis=0) + read_sep * of_sep) * _wide(W_V2[:, k, 0], read_sep)
         for k, (of_numbers, of_sep) in enumerate(zip(stream, sep, strict=True))
     )
-    return jnp.square(value / (read.sum(axis=0) + read_sep) - lanes.target).sum(axis=0)
+    return jnp.square(output - lanes.target).sum(axis=0)
 
 
 def _blocks(batch: int, entries: int) -> int:

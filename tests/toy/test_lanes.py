@@ -52,9 +52,10 @@ def test_equals_the_reduced_model(scale):
         ours, theirs = side_by_side(weights, batch), one_by_one(weights, batch)
     assert rounding < 1e-4
     np.testing.assert_allclose(ours[0], theirs[0], rtol=rounding)
+    # Where a softmax is saturated, terms as large as the other gradients cancel in W_Q2 and W_K2.
+    size = max(float(np.abs(plain).max()) for plain in theirs[1])
     for name, fast, plain in zip(Weights._fields, ours[1], theirs[1], strict=True):
-        size = np.abs(plain).max()
-        assert size > 0, name
+        assert np.abs(plain).max() > 0, name
         np.testing.assert_allclose(fast, plain, rtol=0, atol=rounding * size, err_msg=name)
 
 
