@@ -9,27 +9,9 @@ import numpy as np
 from jaxtyping import Float
 
 from toy import bounds, theorem, transformer
-from toy.adversary import worst_inputs
 from toy.errors import Refused
+from toy.tightness import LONGEST, BoundCheck, check_bound
 from toy.transformer import Weights, forward, theorem_weights
-
-LONGEST = 32
-
-
-class _Case(NamedTuple):
-    """A sequence shape and weights with a positive guaranteed query."""
-
-    T: int
-    t: int
-    X: float
-    s_tag: float
-    b: float
-    d: float
-
-    @property
-    def at(self) -> dict[str, float]:
-        """The weights, as the arguments of the theorem."""
-        return {"s_tag": self.s_tag, "b": self.b, "d": self.d}
 
 
 class Agreement(NamedTuple):
@@ -38,19 +20,6 @@ class Agreement(NamedTuple):
     worst: float
     median: float
     n: int
-    seed: int
-
-
-class BoundCheck(NamedTuple):
-    """Theorem B on random and on adversarial inputs."""
-
-    violations: int
-    random_inputs: int
-    adversarial_inputs: int
-    closest: float  # the largest |f - m| / bound that was met
-    quantiles: tuple[float, ...]  # 0, 1/4, 1/2, 3/4, 1
-    tightness: Float[np.ndarray, " quantile"]  # of bound / worst |f - m| found, where bound < X
-    settings: int  # behind those quantiles
     seed: int
 
 
@@ -87,17 +56,6 @@ class Verification(NamedTuple):
     refusals: list[Refusal]
 
 
-def _draw(rng: np.random.Generator, longest: int = LONGEST) -> _Case:
-    """Half of the scales just above the least one with a guarantee, half far above it."""
-    T = int(rng.integers(2, longest + 1))
-    t = int(rng.integers(1, T))
-    X = float(rng.uniform(0.2, 3))
-    b, d = float(rng.normal() * rng.integers(0, 2)), float(np.exp(rng.normal()))
-    least = bounds.smallest_s_tag(T, t, X, b=b, d=d)
-    above = rng.uniform(0.01, 2) if rng.integers(2) else rng.uniform(0, X * X + 20)
-    return _Case(T, t, X, float(least + above), b, d)
-
-
 def agreement(n: int = 1000, seed: int = 0) -> Agreement:
     """max |flax - closed form| / max |x| over n random (T, t, x, s, b, d); also for q <= 0.
 
@@ -123,54 +81,6 @@ def agreement(n: int = 1000, seed: int = 0) -> Agreement:
         for i in range(n)
     ]
     return Agreement(float(np.max(differences)), float(np.median(differences)), n, seed)
-
-
-def _ratios(case: _Case, x: Float[np.ndarray, "n seq"]) -> tuple[Float[np.ndarray, " n"], float]:
-    """|f - m| / bound of each input, and the bound; 0 where both underflow."""
-    bound = bounds.error_bound(case.T, case.t, case.X, **case.at)
-    error = np.abs(theorem.residual(x, case.t, **case.at))
-    return np.where(error > 1e-300, error / max(bound, 1e-300), 0.0), bound
-
-
-def check_bound(
-    n: int = 10_000,
-    adversarial: int = 1_000,
-    seed: int = 0,
-    advance: Callable[[int], None] | None = None,
-) -> BoundCheck:
-    """Theorem B on n random inputs, 20 a setting, and on the worst of a search, 10 a setting.
-
-    A violation is an error above the bound by more than float64 can account for; `advance` is
-    called with the number of inputs done.
-    """
-    rng = np.random.default_rng(seed)
-    violations, closest, tightness, done = 0, 0.0, [], 0
-    groups = [(False, size) for size in _groups(n, 20)]
-    groups += [(True, size) for size in _groups(adversarial, 10)]
-    for search, size in groups:
-        case = _draw(rng, 16 if search else LONGEST)
-        if search:
-            start = int(rng.integers(2**32))
-            x = worst_inputs(*case, starts=size, seed=start)
-        else:
-            x = rng.uniform(-case.X, case.X, (size, case.T))
-        ratios, bound = _ratios(case, x)
-        room = bounds.relative_rounding(case.X, s_tag=case.s_tag, b=case.b)
-        violations += int((ratios > 1 + room).sum())
-        closest = max(closest, float(ratios.max()))
-        if search and 1e-300 < bound < case.X:
-            tightness.append(1 / ratios.max())
-        done += size
-        if advance is not None:
-            advance(done)
-    quantiles = (0.0, 0.25, 0.5, 0.75, 1.0)
-    spread = np.quantile(tightness, quantiles) if tightness else np.full(5, np.nan)
-    return BoundCheck(violations, n, adversarial, closest, quantiles, spread, len(tightness), seed)
-
-
-def _groups(total: int, size: int) -> list[int]:
-    """`total` in parts of `size`, the last one smaller."""
-    return [min(size, total - start) for start in range(0, total, size)]
 
 
 def saturation(
@@ -237,7 +147,7 @@ def verify(
     n: int = 1000,
     *,
     random_inputs: int = 10_000,
-    adversarial_inputs: int = 1_000,
+    adversarial_inputs: int = 5_000,
     seed: int = 0,
     advance: Callable[[int], None] | None = None,
 ) -> Verification:
