@@ -57,16 +57,14 @@ class Edit(NamedTuple):
 
     cut: attention that is forbidden (each query keeps some key; the rest is renormalised).
     flat: layers whose attention is made uniform. mute: layers whose MLP writes `writes` instead.
-    direction and level: after layer 1, the stream's coordinate along this unit vector becomes
-    `level` at every token; a zero vector changes nothing.
+    shift: added to the stream after layer 1.
     """
 
     cut: Bool[Array | np.ndarray, "layer batch head query key"]
     flat: Bool[Array | np.ndarray, " layer"]
     mute: Bool[Array | np.ndarray, " layer"]
     writes: Float[Array | np.ndarray, "layer d_model"]
-    direction: Float[Array | np.ndarray, " d_model"]
-    level: Float[Array | np.ndarray, ""]
+    shift: Float[Array | np.ndarray, "batch seq d_model"]
 
 
 def no_edit(shape: Shape, batch: int, seq: int) -> Edit:
@@ -76,8 +74,7 @@ def no_edit(shape: Shape, batch: int, seq: int) -> Edit:
         flat=np.zeros(shape.layers, bool),
         mute=np.zeros(shape.layers, bool),
         writes=np.zeros((shape.layers, shape.d_model), np.float32),
-        direction=np.zeros(shape.d_model, np.float32),
-        level=np.zeros((), np.float32),
+        shift=np.zeros((batch, seq, shape.d_model), np.float32),
     )
 
 
@@ -152,8 +149,7 @@ class Averager(nn.Module):
         for layer in range(shape.layers):
             stream, pattern, z = _block(w, shape, layer, stream, stream, seen, edit)
             if layer == 0 and edit is not None:
-                moved = edit.level - stream @ edit.direction
-                stream = stream + moved[..., None] * edit.direction[None, None]
+                stream = stream + edit.shift
             depths.append(stream)
             patterns.append(pattern)
             outputs.append(z)
