@@ -4,11 +4,12 @@ from collections.abc import Iterable
 from functools import partial
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
 from toy.larger.model import Edit, Weights, no_edit
-from toy.larger.observe import Places, forward, fvu, output, places, tag
+from toy.larger.observe import Places, forward, fvu, places, tag
 from toy.larger.shape import Shape
 from toy.tasks import Batch
 from toy.transformer import ToyTrace
@@ -30,9 +31,9 @@ class Effects(NamedTuple):
     flat: float  # attention of layer 1 is uniform
     erased: float  # the coordinate along the tag is made constant
     other_erased: Float[np.ndarray, " control"]  # along a random direction instead
-    swapped: float  # numbers before [SEP] get the tag, those after it lose it
-    swapped_target: float  # the same output, held against the mean of the numbers now tagged
-    other_swapped: Float[np.ndarray, " control"]  # random vectors of the tag's length instead
+    swapped: float  # numbers before [SEP] get the tag, those after it lose it: against the mean
+    # of the numbers that now have it
+    other_swapped: Float[np.ndarray, " control"]  # random vectors of its length, same target
     mute: float  # layer 1's MLP writes its mean; unchanged where there is none
     blind_sep: float  # [SEP] itself sees nothing before it in layer 1
 
@@ -47,9 +48,12 @@ def effects(shape: Shape, weights: Weights, batch: Batch, *, seed: int = 0) -> E
     broken = partial(fvu, shape, weights, batch)
     cutting = partial(_cutting, nothing)
     to_sep = _cut(at, at.sep)
-    swap = output(shape, weights, batch, nothing._replace(shift=_swap(at, batch, vector)))
-    tagged = np.where(at.before, np.asarray(batch.x), 0.0).sum(axis=1) + _last(batch)
-    tagged /= at.before.sum(axis=1) + 1
+    tagged = batch._replace(target=jnp.asarray(_mean_of_tagged(at, batch)))
+
+    def swapped(vector: Float[np.ndarray, " d_model"]) -> float:
+        moved = nothing._replace(shift=_swap(at, batch, vector))
+        return fvu(shape, weights, tagged, moved)
+
     return Effects(
         untouched=broken(nothing),
         cut_sep=np.array(
@@ -70,11 +74,8 @@ def effects(shape: Shape, weights: Weights, batch: Batch, *, seed: int = 0) -> E
         other_erased=np.array(
             [broken(nothing._replace(shift=_erase(left, at, other))) for other in randoms]
         ),
-        swapped=broken(nothing._replace(shift=_swap(at, batch, vector))),
-        swapped_target=float(np.square(swap - tagged).mean() / tagged.var()),
-        other_swapped=np.array(
-            [broken(nothing._replace(shift=_swap(at, batch, other))) for other in randoms]
-        ),
+        swapped=swapped(vector),
+        other_swapped=np.array([swapped(other) for other in randoms]),
         mute=broken(_mute(nothing, weights, left, at)),
         blind_sep=broken(
             cutting(0, range(shape.heads), at.sep[:, :, None] & at.before[:, None, :])
@@ -137,10 +138,12 @@ def _swap(
     return sign[..., None] * vector.astype(np.float32)
 
 
-def _last(batch: Batch) -> Float[np.ndarray, " batch"]:
-    return np.take_along_axis(np.asarray(batch.x), np.asarray(batch.last)[:, None] - 1, axis=1)[
-        :, 0
-    ]
+def _mean_of_tagged(at: Places, batch: Batch) -> Float[np.ndarray, " batch"]:
+    """The mean of the numbers before [SEP] and of the read-out, which keeps its tag."""
+    x, last = np.asarray(batch.x), np.asarray(batch.last)
+    readout = np.take_along_axis(x, last[:, None] - 1, axis=1)[:, 0]
+    count = at.before.sum(axis=1).astype(x.dtype) + 1
+    return (np.where(at.before, x, 0.0).sum(axis=1) + readout) / count
 
 
 def _mute(nothing: Edit, weights: Weights, left: ToyTrace, at: Places) -> Edit:

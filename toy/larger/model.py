@@ -11,6 +11,7 @@ and the residual connection of the last layer stays. Norm, MLP and positions can
 (`Shape`); a weight that a shape does not have has a size of 0.
 """
 
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -78,43 +79,51 @@ def no_edit(shape: Shape, batch: int, seq: int) -> Edit:
     )
 
 
-def _shapes(shape: Shape) -> dict[str, tuple[tuple[int, ...], float]]:
-    """Of every weight: its size, and the standard deviation of its initial values.
+def sizes(shape: Shape) -> dict[str, tuple[int, ...]]:
+    """Of every weight."""
+    d, n = shape.d_model, shape.layers
+    heads, mlp = (n, shape.heads, d, shape.d_head), (n, d, shape.neurons)
+    return {
+        "E_slope": (d,),
+        "E_number": (d,),
+        "E_sep": (d,),
+        "P": (shape.rows, d),
+        "W_Q": heads,
+        "W_K": heads,
+        "W_V": heads,
+        "W_O": (n, shape.heads, shape.d_head, d),
+        "W_in": mlp,
+        "b_in": (n, shape.neurons),
+        "W_out": (n, shape.neurons, d),
+        "norm_scale": (shape.norms, d),
+        "norm_shift": (shape.norms, d),
+        "W_U": (d,),
+        "b_U": (),
+    }
+
+
+def _spreads(shape: Shape) -> dict[str, float]:
+    """Standard deviations of initial values; what is not named starts at 0.
 
     Inputs of variance 1 give outputs of variance 1; what is added to the stream is scaled by
     1/sqrt(2 layers), as in GPT-2, so that the stream keeps its size.
     """
-    d, h, n = shape.d_model, shape.heads, shape.layers
-    inward, residual = d**-0.5, (2 * n) ** -0.5
-    heads = (n, h, d, shape.d_head)
-    return {
-        "E_slope": ((d,), 1.0),
-        "E_number": ((d,), 1.0),
-        "E_sep": ((d,), 1.0),
-        "P": ((shape.rows, d), 0.1),
-        "W_Q": (heads, inward),
-        "W_K": (heads, inward),
-        "W_V": (heads, inward),
-        "W_O": ((n, h, shape.d_head, d), inward * residual),
-        "W_in": ((n, d, shape.neurons), (2 / d) ** 0.5),
-        "b_in": ((n, shape.neurons), 0.0),
-        "W_out": ((n, shape.neurons, d), shape.d_mlp**-0.5 * residual),
-        "norm_scale": ((shape.norms, d), 0.0),
-        "norm_shift": ((shape.norms, d), 0.0),
-        "W_U": ((d,), inward),
-        "b_U": ((), 0.0),
-    }
+    inward, residual = 1 / math.sqrt(shape.d_model), 1 / math.sqrt(2 * shape.layers)
+    reads = dict.fromkeys(("W_Q", "W_K", "W_V", "W_U"), inward)
+    embeds = dict.fromkeys(("E_slope", "E_number", "E_sep"), 1.0)
+    writes = {"W_O": inward * residual, "W_out": residual / math.sqrt(shape.d_mlp)}
+    return {**embeds, **reads, **writes, "P": 0.1, "W_in": math.sqrt(2) * inward}
 
 
 def initial_weights(shape: Shape, key: Key[Array, ""]) -> Weights:
     """One seed's start: Gaussian of the usual scales, norms at one, biases at zero."""
-    wanted = _shapes(shape)
+    wanted, spreads = sizes(shape), _spreads(shape)
     keys = dict(zip(wanted, jax.random.split(key, len(wanted)), strict=True))
     drawn = {
-        name: spread * jax.random.normal(keys[name], size)
-        for name, (size, spread) in wanted.items()
+        name: spreads.get(name, 0.0) * jax.random.normal(keys[name], size)
+        for name, size in wanted.items()
     }
-    return Weights(**drawn)._replace(norm_scale=jnp.ones(wanted["norm_scale"][0]))
+    return Weights(**drawn)._replace(norm_scale=jnp.ones(wanted["norm_scale"]))
 
 
 class Averager(nn.Module):

@@ -1,0 +1,103 @@
+"""By which route does a seed average? Decided by what breaks it, not by what it looks like.
+
+A change breaks a seed when it no longer averages (FVU >= 0.1). A seed that averages needs [SEP]
+when cutting it from later tokens in layer 1 breaks the seed and cutting another token does not;
+it needs the tag when erasing that direction after layer 1 breaks it and erasing a random one does
+not (medians of the controls).
+
+    none     it does not average
+    other    it averages, and does not need [SEP] in layer 1, or not the tag
+    uniform  layer 1 may as well look at all tokens alike, and its MLP is needed (C2)
+    sink     layer 1 must choose, and some head of it has over 0.9 of its attention on [SEP]
+    shared   layer 1 must choose, and every head of it has less
+"""
+
+from typing import Literal, NamedTuple, get_args
+
+import jax
+import numpy as np
+
+from toy.diagnose import FVU, SINK
+from toy.larger.causal import Effects, effects
+from toy.larger.model import Weights
+from toy.larger.observe import Seen, forward, observe, places
+from toy.larger.ranks import Ranks, ranks
+from toy.larger.train import Recipe, Trained, task
+from toy.tasks import Batch
+
+Route = Literal["none", "other", "uniform", "sink", "shared"]
+ROUTES: tuple[Route, ...] = get_args(Route)
+LOUD = 2.0
+"""One length is an outlier beside another when it is this many times as large."""
+
+
+class Verdict(NamedTuple):
+    """A seed's route, and two gauges of it.
+
+    by_outlier: [SEP]'s embedding is over LOUD times as long as the numbers' (the theorem's
+    s_tag); otherwise the attention's weights provide the gain (C1). louder: which tokens are
+    longer after layer 1, by LOUD: those after [SEP] (the theorem), those before it (C4), neither.
+    """
+
+    route: Route
+    by_outlier: bool
+    louder: Literal["after", "before", "neither"]
+
+
+class Dossier(NamedTuple):
+    """All that was measured of one seed; `start` are its ranks before training."""
+
+    seen: Seen
+    effects: Effects
+    ranks: Ranks
+    start: Ranks
+    verdict: Verdict
+
+
+def verdict(seen: Seen, effects: Effects) -> Verdict:
+    """`Verdict` of one seed."""
+    ratio = seen.tags[1].after_over_before
+    return Verdict(
+        route=_route(seen, effects),
+        by_outlier=seen.sep_over_number > LOUD,
+        louder="after" if ratio > LOUD else "before" if ratio < 1 / LOUD else "neither",
+    )
+
+
+def _route(seen: Seen, effects: Effects) -> Route:
+    if not seen.fvu < FVU:
+        return "none"
+    needs_sep = effects.cut_catch >= FVU > np.median(effects.other_token)
+    needs_tag = effects.erased >= FVU > np.median(effects.other_erased)
+    if not (needs_sep and needs_tag):
+        return "other"
+    if effects.flat < FVU:
+        return "uniform" if effects.mute >= FVU else "other"
+    return "sink" if seen.sink[0].max() > SINK else "shared"
+
+
+def held_out(recipe: Recipe, sequences: int) -> Batch:
+    """Sequences of the recipe's task from a key that training never used."""
+    return task(recipe, jax.random.fold_in(jax.random.key(recipe.seed), 0x7E57), sequences)
+
+
+def seed_of(weights: Weights, seed: int) -> Weights:
+    """One seed's weights."""
+    return Weights(*(field[seed] for field in weights))
+
+
+def study(recipe: Recipe, start: Weights, weights: Weights, batch: Batch) -> Dossier:
+    """Measure, break and judge one seed."""
+    shape, at = recipe.shape, places(batch)
+    seen, broken = observe(shape, weights, batch), effects(shape, weights, batch)
+    before, after = (ranks(shape, w, forward(shape, w, batch)[1], at) for w in (start, weights))
+    return Dossier(seen, broken, after, before, verdict(seen, broken))
+
+
+def study_all(trained: Trained, *, sequences: int = 512) -> list[Dossier]:
+    """Every seed, on the same held-out sequences."""
+    batch = held_out(trained.recipe, sequences)
+    return [
+        study(trained.recipe, seed_of(trained.start, seed), seed_of(trained.weights, seed), batch)
+        for seed in range(trained.recipe.seeds)
+    ]
