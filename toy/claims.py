@@ -15,10 +15,14 @@ from toy.errors import Refused
 from toy.statements import (
     alternatives,
     last_segment,
+    limits,
     logits,
     one_layer,
+    separators,
     sink_necessary,
+    statistics,
     sufficiency,
+    widths,
 )
 from toy.statements.claim import Claim, Found, examine
 
@@ -31,6 +35,10 @@ CLAIMS: dict[str, Claim] = {
     **sink_necessary.CLAIMS,
     **last_segment.CLAIMS,
     **alternatives.CLAIMS,
+    **separators.CLAIMS,
+    **widths.CLAIMS,
+    **statistics.CLAIMS,
+    **limits.CLAIMS,
 }
 
 

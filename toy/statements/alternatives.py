@@ -43,9 +43,8 @@ def gain_bound(T: int, t: int, X: float, gain: float, d: float) -> float:
     |f - m| <= 2 X tanh(Delta/4) + X leak(t-1, 1, L), Delta = d/(1+rho_0) (rho/(1+rho) -
     rho_0/(1+rho_0)), L = d/(1+rho)^2, with X = max |x| of the input: uniform over all of R^T.
     """
-    rho, rho_0 = gauge.crowds(T, t, 0.0, gain)
-    uneven = d / (1 + rho_0) * float(release.spread(rho, rho_0))
-    return float(release.error_bound(X, T - t, t - 1, 1, uneven, d / (1 + rho) ** 2))
+    rates = release.rates(release.crowds(T, t, 0.0, gain), X, 1.0, 0.0, d)
+    return float(release.error_bound(X, T - t, t - 1, 1, *rates))
 
 
 def _gains(rng: np.random.Generator, n: int, size_only: bool) -> Float[np.ndarray, " case"]:

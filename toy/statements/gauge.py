@@ -40,23 +40,11 @@ class Gauge(NamedTuple):
 class Ends(NamedTuple):
     """Between what the crowds, the tags and the queries lie."""
 
-    rho: float
-    rho_0: float
+    crowds: release.Crowds
     tag_low: float
     tag_high: float
     query_low: float
     query_high: float
-
-
-def crowds(T: int, t: int, power: float, scale: float) -> tuple[float, float]:
-    """rho = (T-1) e^{power - scale} and rho_0 = (1 + (t-1) e^{-power}) e^{-scale}.
-
-    Layer 1's score of number against number is within `power` of what it is between zeros, and
-    `scale` is how far the score of [SEP] stands above that. Theorem B has X^2 and s - 1.
-    """
-    with quiet():
-        most = (T - 1) * np.exp(power - scale)
-        return float(most), float((1 + (t - 1) * np.exp(-power)) * np.exp(-scale))
 
 
 def ends(at: Gauge) -> Ends:
@@ -65,12 +53,12 @@ def ends(at: Gauge) -> Ends:
     check_magnitude(at.X)
     check_scale(at.s_tag)
     check_numbers(w=at.w, b=at.b, d=at.d)
-    rho, rho_0 = crowds(at.T, at.t, at.X**2, at.s_tag - 1)
-    tags = [at.w - 1 + at.w * (at.s_tag - 1) / (1 + r) for r in (rho, rho_0)]
+    crowds = release.crowds(at.T, at.t, at.X**2, at.s_tag - 1)
+    tags = [at.w - 1 + at.w * (at.s_tag - 1) / (1 + r) for r in crowds]
     pulls = [at.d * tag for tag in tags]
     low, high = tags
     slack = abs(at.b) * at.X
-    return Ends(rho, rho_0, low, high, min(pulls) - slack, max(pulls) + slack)
+    return Ends(crowds, low, high, min(pulls) - slack, max(pulls) + slack)
 
 
 def error_bound(at: Gauge) -> float:
@@ -78,14 +66,15 @@ def error_bound(at: Gauge) -> float:
 
     Raises as `ends`, and `NonPositiveQuery` unless w > 0 and q_lo > 0.
     """
-    rho, rho_0, _, _, low, high = ends(at)
+    crowds, _, _, low, high = ends(at)
+    rho = crowds.rho
     if at.w <= 0 or low <= 0:
         raise NonPositiveQuery(
             f"w = {at.w:.6g}, guaranteed query {low:.6g}: both must be positive: "
             "raise s_tag, or give d the sign of the tag"
         )
     n, gain = at.T - at.t, at.w * (at.s_tag - 1)
-    uneven = high * gain * float(release.spread(rho, rho_0))
+    uneven = high * gain * crowds.spread
     contrast = low * gain / (1 + rho)
     if at.w <= 1:
         return float(release.error_bound(at.X, n, at.t - 1, 1, uneven, contrast))

@@ -44,10 +44,12 @@ class Pass(NamedTuple):
     rounding_output: Float[np.ndarray, " case"]
 
 
-def softmax(scores: Float[np.ndarray, "*case query key"]) -> Float[np.ndarray, "*case query key"]:
+def softmax(
+    scores: Float[np.ndarray, "*case query key"], causal: bool = True
+) -> Float[np.ndarray, "*case query key"]:
     """Rows of e^{score} over the keys that are not later than the query, divided by their sum."""
     seq = scores.shape[-1]
-    visible = np.where(np.tri(seq, dtype=bool), scores, -np.inf)
+    visible = np.where(np.tri(seq, dtype=bool) | (not causal), scores, -np.inf)
     raised = np.exp(visible - visible.max(axis=-1, keepdims=True))
     return raised / raised.sum(axis=-1, keepdims=True)
 
@@ -60,6 +62,7 @@ def attend(
     e: Float[np.ndarray, "case seq d_model"],
     QK: Float[np.ndarray, "*case d_model d_model"],
     moved: Float[np.ndarray, " case"],
+    causal: bool = True,
 ) -> tuple[Float[np.ndarray, "case query key"], Float[np.ndarray, " case"]]:
     """The pattern and its relative rounding, where e itself is off by at most `moved`.
 
@@ -68,7 +71,7 @@ def attend(
     carries the error of its exponent twice, and a division and a sum of T terms.
     """
     flipped, width = np.swapaxes(e, -1, -2), e.shape[-1]
-    pattern = softmax(e @ QK @ flipped)
+    pattern = softmax(e @ QK @ flipped, causal)
     size, weights = np.abs(e), np.abs(QK)
     left, right = size @ weights, weights @ np.abs(flipped)
     products = _largest(left @ np.abs(flipped))
@@ -78,12 +81,19 @@ def attend(
 
 
 def run(
-    model: Model, e: Float[np.ndarray, "case seq d_model"], between: Between | None = None
+    model: Model,
+    e: Float[np.ndarray, "case seq d_model"],
+    between: Between | None = None,
+    *,
+    causal: bool = True,
 ) -> Pass:
-    """Both layers at every position; `output` has no residual connection around layer 2."""
+    """Both layers at every position; `output` has no residual connection around layer 2.
+
+    Without the causal mask, which only a counterexample wants, every token sees every token.
+    """
     seq, width = e.shape[1:]
     exact = np.zeros(len(e))
-    pattern_1, off_1 = attend(e, model.QK1, exact)
+    pattern_1, off_1 = attend(e, model.QK1, exact, causal)
     values = e @ model.V1
     written = _largest(np.abs(e) @ np.abs(model.V1))
     stream = e + pattern_1 @ values
@@ -92,7 +102,7 @@ def run(
     if between is not None:
         stream = between.apply(stream)
         moved = between.slope * moved + 8 * UNIT * (between.slope * size + 1)
-    pattern_2, off_2 = attend(stream, model.QK2, moved)
+    pattern_2, off_2 = attend(stream, model.QK2, moved, causal)
     read = np.abs(model.V2).sum(axis=-2, keepdims=True)
     output = pattern_2 @ (stream @ model.V2)
     values_2 = _largest(np.abs(stream) @ np.abs(model.V2))

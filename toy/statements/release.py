@@ -9,6 +9,8 @@ of at most 0, and all numbers lie in [-X, X]. With m the mean of the n,
 docs/theory.md, "Release", has the proof.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Float
 
@@ -42,8 +44,42 @@ def error_bound(
     return np.asarray(X * (uneven + leak(n, numbers, zeros, contrast)))
 
 
-def spread(
-    most: Float[np.ndarray, "*case"] | float, least: Float[np.ndarray, "*case"] | float
-) -> Float[np.ndarray, "*case"]:
-    """1/(1 + rho_0) - 1/(1 + rho), without subtracting numbers near 1; `most` is rho."""
-    return np.asarray((most - least) / ((1 + most) * (1 + least)))
+class Crowds(NamedTuple):
+    """rho_0 <= r_i <= rho: between what the competition of [SEP] lies, after [SEP]."""
+
+    rho: float
+    rho_0: float
+
+    @property
+    def spread(self) -> float:
+        """1/(1 + rho_0) - 1/(1 + rho), without subtracting numbers near 1."""
+        return (self.rho - self.rho_0) / ((1 + self.rho) * (1 + self.rho_0))
+
+
+def crowds(T: int, t: int, power: float, scale: float) -> Crowds:
+    """rho = (T-1) e^{power - scale} and rho_0 = (1 + (t-1) e^{-power}) e^{-scale}.
+
+    Layer 1's score of number against number is within `power` of what it is between zeros, and
+    `scale` is how far the score of [SEP] stands above that. Theorem B has X^2 and s - 1.
+    """
+    with quiet():
+        most = (T - 1) * np.exp(power - scale)
+        return Crowds(float(most), float((1 + (t - 1) * np.exp(-power)) * np.exp(-scale)))
+
+
+class Rates(NamedTuple):
+    """Delta and L: how uneven the favoured logits are, and how far above the others."""
+
+    unevenness: float
+    contrast: float
+
+
+def rates(crowds: Crowds, X: float, tag: float, b: float, d: float) -> Rates:
+    """Delta = q_hi tag spread and L = q_lo tag / (1 + rho), for tags tag / (1 + r_i) and w = 1.
+
+    q_lo = d tag / (1 + rho) - |b| X and q_hi = d tag / (1 + rho_0) + |b| X; L bounds the contrast
+    where q_lo >= 0.
+    """
+    low = d * tag / (1 + crowds.rho) - abs(b) * X
+    high = d * tag / (1 + crowds.rho_0) + abs(b) * X
+    return Rates(high * tag * crowds.spread, low * tag / (1 + crowds.rho))

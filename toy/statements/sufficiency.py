@@ -11,12 +11,10 @@ import numpy as np
 from jaxtyping import Float
 
 from toy import bounds, theorem
-from toy.logs import ROUNDING
-from toy.statements import cases, literal
+from toy.logs import ROUNDING, quiet
+from toy.statements import cases, literal, release
 from toy.statements.cases import Setting, over
 from toy.statements.claim import Claim
-from toy.statements.gauge import crowds
-from toy.statements.release import spread
 from toy.transformer import theorem_weights
 
 
@@ -80,10 +78,9 @@ def simple_bound(at: Setting) -> float:
 
     The corollary of Theorem B. Raises nothing: the setting has a positive guaranteed query.
     """
-    rho, _ = crowds(at.T, at.t, at.X**2, at.s_tag - 1)
-    gain = at.s_tag - 1
+    gain, contrast = at.s_tag - 1, _rates(at).contrast
+    rho = release.crowds(at.T, at.t, at.X**2, gain).rho
     uneven = at.X / 2 * gain * (at.d * gain + abs(at.b) * at.X) * rho
-    contrast = (at.d * gain / (1 + rho) - abs(at.b) * at.X) * gain / (1 + rho)
     return float(uneven + at.X * (2 * at.t - 1) / (at.T - at.t) * np.exp(-contrast))
 
 
@@ -180,13 +177,11 @@ def uniform_readout(rng: np.random.Generator, n: int) -> Float[np.ndarray, " cas
     return _each(rng, n, ratio)
 
 
-def _rates(at: Setting) -> tuple[float, float]:
+def _rates(at: Setting) -> release.Rates:
     """Delta and L of Theorem B."""
-    rho, rho_0 = crowds(at.T, at.t, at.X**2, at.s_tag - 1)
-    gain = at.s_tag - 1
-    high = at.d * gain / (1 + rho_0) + abs(at.b) * at.X
-    uneven = high * gain * float(spread(rho, rho_0)) if at.T - at.t > 1 else 0.0
-    return uneven, (at.d * gain / (1 + rho) - abs(at.b) * at.X) * gain / (1 + rho)
+    crowds = release.crowds(at.T, at.t, at.X**2, at.s_tag - 1)
+    found = release.rates(crowds, at.X, at.s_tag - 1, at.b, at.d)
+    return found if at.T - at.t > 1 else found._replace(unevenness=0.0)
 
 
 def pointwise(rng: np.random.Generator, n: int) -> Float[np.ndarray, " case"]:
@@ -198,7 +193,8 @@ def pointwise(rng: np.random.Generator, n: int) -> Float[np.ndarray, " case"]:
         uneven, contrast = _rates(at)
         leak = at.t * np.exp(-contrast) / (at.t * np.exp(-contrast) + at.T - at.t)
         even = 1 / (at.T - at.t)
-        most, least = np.exp(uneven) * even, np.exp(-uneven) * (1 - leak) * even
+        with quiet():
+            most, least = np.exp(uneven) * even, np.exp(-uneven) * (1 - leak) * even
         room = 1 + bounds.relative_rounding(at.X, s_tag=at.s_tag, b=at.b)
         sides = over(after, most), over(least, after), over(before, np.exp(-contrast) * even)
         return np.stack([cases.worst(side) for side in sides], axis=1) / room
