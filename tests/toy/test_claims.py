@@ -57,7 +57,7 @@ MODELS = {
     "C1: gain in layer 1": {"QK1": np.eye(2)},
     "C1: size": {"V1": np.diag([0.0, -2.1])},
     "C2: no sink": EVEN,
-    "C2: size": {"QK1": np.array([[0.0, 0.0], [0.0, 1.0]])},
+    "C2: size": {"QK1": np.eye(2)},
     "C3: bounded tags": EVEN,
     "C3: size": {"V1": np.diag([0.0, -3.0])},
     "C4: negative d": EVEN,
@@ -88,15 +88,10 @@ def test_a_claim_fails_of_other_weights(name, monkeypatch):
     assert claims.examine(CLAIMS[name], np.random.default_rng(0), 400).violations > 0
 
 
-RESIDUALS = [
-    "N2 (i): the query",
-    "N2 (ii): the sink",
-    "N2 (iii): the outlier",
-    "N3: the last segment",
-]
+FORCED = [name for name in CLAIMS if name.startswith(("N2", "N3"))]
 
 
-@pytest.mark.parametrize("name", [*RESIDUALS, "N2 (iv): no numbers in keys"])
+@pytest.mark.parametrize("name", FORCED)
 def test_a_necessity_fails_of_smaller_errors(name, monkeypatch):
     """An error reported a fifth too small claims what no member of the family has done."""
     right = family.residual
@@ -104,17 +99,11 @@ def test_a_necessity_fails_of_smaller_errors(name, monkeypatch):
     assert claims.examine(CLAIMS[name], np.random.default_rng(0), 2000).violations > 0
 
 
-def test_logits_and_one_layer_fail_of_models_that_know_more(monkeypatch):
-    """One layer that is told the answer, and a softmax that reads the target."""
+def test_one_layer_that_is_told_the_answer_refutes_that_it_cannot_know(monkeypatch):
     monkeypatch.setattr(
         one_layer, "apply", lambda net, x, t: (x[:, t:].mean(axis=1), np.zeros(len(x)))
     )
-    rng = np.random.default_rng(0)
-    assert claims.examine(CLAIMS["N0: one layer"], rng, 100).violations > 0
-    right = np.exp
-    with monkeypatch.context() as patch:
-        patch.setattr("toy.statements.logits.np.exp", lambda v: right(0.9 * np.asarray(v)))
-        assert claims.examine(CLAIMS["N1: logits"], rng, 400).violations > 0
+    assert claims.examine(CLAIMS["N0: one layer"], np.random.default_rng(0), 100).violations > 0
 
 
 BOUNDS = {

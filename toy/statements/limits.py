@@ -12,11 +12,11 @@ No mask: numbers before [SEP] are tagged too and f tends to the mean of all T-1 
 import numpy as np
 from jaxtyping import Float
 
-from toy import theorem
 from toy.logs import ROUNDING, quiet
-from toy.statements import cases, literal, release
+from toy.statements import cases, family, literal, release
 from toy.statements.cases import Setting, over
 from toy.statements.claim import Claim
+from toy.statements.family import Theta
 
 
 def least_error(at: Setting) -> float:
@@ -28,17 +28,20 @@ def least_error(at: Setting) -> float:
 
 def not_uniform(rng: np.random.Generator, n: int) -> Float[np.ndarray, " case"]:
     """The least error over the error at that input, exactly."""
-    found = np.zeros(n)
-    for k in range(n):
+    found = []
+    for size in cases.groups(n):
         T, t = cases.shape(rng)
-        s = float(rng.uniform(1.1, 40))
-        X = float(np.sqrt(s) * rng.uniform(0.9, 2))
-        at = Setting(T, t, X, s, 0.0, float(np.exp(rng.normal())))
+        X = float(rng.uniform(1, 9))
+        s = 1 + X * X * rng.uniform(0.01, 1.2, size)
+        M = np.zeros((size, 2, 2))
+        M[:, 1, 1] = np.exp(rng.normal(size=size))
         x = np.zeros(T)
         x[-1] = X
-        error = np.abs(theorem.residual(x, t, **at.at))
-        found[k] = over(max(least_error(at), 0.0), error) / (1 + ROUNDING)
-    return found
+        error = np.abs(family.residual(Theta(s, np.ones(size), M), x, (t,)))
+        each = zip(s, M[:, 1, 1], strict=True)
+        least = [least_error(Setting(T, t, X, float(a), 0.0, float(d))) for a, d in each]
+        found.append(over(np.maximum(least, 0.0), error) / (1 + ROUNDING))
+    return np.concatenate(found)
 
 
 def unmasked_bound(at: Setting) -> float:

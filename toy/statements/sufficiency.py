@@ -15,7 +15,7 @@ from toy.logs import ROUNDING, quiet
 from toy.statements import cases, literal, release
 from toy.statements.cases import Setting, over
 from toy.statements.claim import Claim
-from toy.transformer import theorem_weights
+from toy.transformer import Weights, theorem_weights
 
 
 class Seen(NamedTuple):
@@ -209,16 +209,20 @@ def _rank_one(
     return over(sizes[:, 1], 4 * literal.UNIT * sizes[:, 0])
 
 
+def _weights(rng: np.random.Generator, n: int) -> list[Weights]:
+    each = zip(1 + rng.exponential(10, n), rng.normal(size=n), rng.normal(size=n), strict=True)
+    return [theorem_weights(*map(float, one)) for one in each]
+
+
 def rank_v1(rng: np.random.Generator, n: int) -> Float[np.ndarray, " case"]:
     """sigma_2(W_V1) = 0, over the rounding of a singular value."""
-    each = [theorem_weights(*cases.setting(rng)[3:]) for _ in range(n)]
-    return _rank_one(np.stack([np.asarray(weights.W_V1) for weights in each]))
+    return _rank_one(np.stack([np.asarray(v.W_V1) for v in _weights(rng, n)]))
 
 
 def rank_qk(rng: np.random.Generator, n: int) -> Float[np.ndarray, " case"]:
     """sigma_2(W_Q2 W_K2^T) = 0, over the rounding of a singular value."""
-    each = [theorem_weights(*cases.setting(rng)[3:]) for _ in range(n)]
-    return _rank_one(np.stack([np.asarray(v.W_Q2) @ np.asarray(v.W_K2).T for v in each]))
+    each = [np.asarray(v.W_Q2) @ np.asarray(v.W_K2).T for v in _weights(rng, n)]
+    return _rank_one(np.stack(each))
 
 
 CLAIMS = {
