@@ -31,7 +31,7 @@ def test_blocks_are_in_the_box_and_hold_both_known_enemies():
 
 
 def test_refinement_finds_what_a_grid_does_not():
-    """The worst x_T at the worst corner is inside (-X, X): a scan of 20,001 values finds no more."""
+    """The worst x_T at the worst corner is inside (-X, X), and a fine scan finds no better one."""
     T, t, X, at = 16, 13, 2.05, {"s_tag": 17.0, "d": 0.25}
     error = error_of(t, **at)
     scan = np.full((20_001, T), -X)

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 
 from tests.toy import strategies
 from toy import bounds, position, theorem, tightness
-from toy.adversary import climb, starts_of
+from toy.adversary import climb, starts_of, worst_inputs
 from toy.logs import quiet
 
 
@@ -77,22 +77,40 @@ def test_the_sharper_bound_is_never_the_larger_one(setting):
     assert 0 <= position.position_bound(T, t, X, **at) <= bounds.error_bound(T, t, X, **at)
 
 
-@given(strategies.cases(longest=12))
-def test_the_inequality_of_the_proof_holds_at_its_own_numbers(case):
-    """A cell of no width, at this input's f, v and c: much less than the worst of the box."""
-    T, t, X, at, x = case
+def at_its_own_numbers(T, t, X, at, x):
+    """m - f, and what the proof bounds it with at this input's own f, v and c, where f <= m."""
     error = float(theorem.residual(x, t, **at))
-    if error > 0:  # the proof is of f <= m
+    if error > 0:
         x, error = -x, -error
-    f = float(np.clip(x[t:].mean() + error, -X, X))
-    assume(abs(f) < X * (1 - 1e-9))
-    below = np.maximum(f - x[t:], 0).sum() / (X + f)
-    before = x[: t - 1].mean() if t > 1 else 0.0
-    cell = position._Cells(*(np.full((2, 1), v) for v in (f, before, below)))
+    # f carries the rounding of the mean and of the error, and so does each z_j.
+    room = bounds.relative_rounding(X, s_tag=at["s_tag"], b=at["b"])
+    off = 16 * np.finfo(float).eps * X + room * -error
+    f = np.clip(x[t:].mean() + error + off * np.array([-1, 1]), -X, X)
+    if np.abs(f).max() > X * (1 - 1e-6):
+        return 0.0, 0.0
+    below = np.array([np.maximum(end - x[t:], 0).sum() / (X + end) for end in f])
+    before = np.full(2, x[: t - 1].mean() if t > 1 else 0.0) + off * np.array([-1, 1])
+    cell = position._Cells(*(ends[:, None] for ends in (f, before, below)))
     known = min(bounds.error_bound(T, t, X, **at), 2 * X)
     problem = position._Problem(T, t, X, **at, known=known)
     with quiet():
         found = position._on_cells(problem, cell, position._least_crowds(problem))
-    # f carries the rounding of the mean, and with it each z_j.
-    room = bounds.relative_rounding(X, s_tag=at["s_tag"], b=at["b"])
-    assert -error <= found[0] * (1 + room) + 1e-14 * X * room + tightness.SMALLEST
+    return -error, float(found[0] * (1 + room) + tightness.SMALLEST)
+
+
+@given(strategies.cases(longest=12))
+def test_the_inequality_of_the_proof_holds_at_its_own_numbers(case):
+    """A cell as small as rounding allows: much less than the worst of the box."""
+    error, bound = at_its_own_numbers(*case)
+    assert error <= bound
+
+
+def test_the_inequality_of_the_proof_holds_where_the_search_ends():
+    rng, closest = np.random.default_rng(0), []
+    for _ in range(60):
+        at = tightness.draw(rng, 10)
+        for x in worst_inputs(*at, starts=8, sweeps=1, seed=1):
+            error, bound = at_its_own_numbers(at.T, at.t, at.X, at.at, x)
+            assert error <= bound
+            closest.append(error / bound if bound else 0.0)
+    assert np.quantile(closest, 0.9) > 0.7
