@@ -59,12 +59,12 @@ class Result:
     statement: dict[str, str]
     """T, t, X, the ends of s, b, d, and fraction, as the certificate has them."""
     leaves: int
-    error: float
-    """The largest |f - m| that the leaves allow."""
-    bound: tuple[float, float]
-    """fraction * B over the cell: its least and its greatest value, enclosed."""
+    proved: float
+    """What |f - m| / B does not exceed, on the worst leaf."""
     reached: float
-    """A proved lower bound of the largest |f - m|: its value at one point that was searched for."""
+    """What |f - m| / B exceeds at one point, proved there: the point was searched for."""
+    bound: tuple[float, float]
+    """B over the cell: its least and its greatest value, enclosed."""
     prover_seconds: float | None
     checker_seconds: float
 
@@ -144,14 +144,13 @@ def _check(path: Path) -> tuple["Checked", float]:
 def _result(
     config: Config, path: Path, checked: "Checked", proving: float | None, checking: float
 ) -> Result:
-    from toy.certify import boxes, enclose, prove
+    from toy.certify import boxes, compare, prove
     from toy.certify.certificate import decimal_text
     from toy.certify.intervals import precision
 
     found = boxes.Statement(*checked[:7])
     with precision():
-        allowed = enclose.bound(found.T, found.t, found.X, found.box) * found.fraction
-    reached = max(prove.at_point(found, point)[0].lo for point in prove.suspects(found))
+        bound = compare.bound(found.T, found.t, found.X, found.box)
     return Result(
         config,
         Inputs(dtype="interval"),
@@ -165,9 +164,9 @@ def _result(
             "fraction": decimal_text(found.fraction),
         },
         checked.leaves,
-        float(checked.error),
-        (float(allowed.lo), float(allowed.hi)),
-        float(reached),
+        float(checked.ratio),
+        max(prove.at_least(found, point) for point in prove.suspects(found)),
+        (float(bound.lo), float(bound.hi)),
         proving,
         checking,
     )
@@ -187,10 +186,10 @@ def sections(result: Result) -> list[Section]:
     ]
     low, high = result.bound
     rows = [
-        (f"{part}the bound, over the cell", f"{low:.6g} to {high:.6g}"),
-        ("largest |f - m| that the proof allows", f"{result.error:.6g}"),
-        ("largest |f - m| found by search, proved at that point", f"{result.reached:.6g}"),
-        ("allowed / found", f"{result.error / result.reached:.4g}" if result.reached else "–"),
+        ("B, the bound of Theorem B, in the cell", f"{low:.6g} to {high:.6g}"),
+        ("|f - m| / B, proved to be at most", f"{result.proved:.6g}"),
+        ("|f - m| / B, at the worst input found", f"{result.reached:.6g}"),
+        ("|f - m|, proved to be at most", f"{result.proved * high:.6g}"),
         ("leaves (boxes of the proof)", f"{result.leaves:,}"),
         *([] if result.prover_seconds is None else [("prover", f"{result.prover_seconds:.2f} s")]),
         ("checker", f"{result.checker_seconds:.2f} s"),

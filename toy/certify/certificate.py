@@ -1,4 +1,4 @@
-"""A proof as a file: the statement, and every leaf with what |f - m| does not exceed on it.
+"""A proof as a file: the statement, and every leaf with what |f - m| / B does not exceed on it.
 
 The format is the checker's (`check`); docs/certificates.md describes it. A number is written as the
 finite decimal that it is, never rounded: the file says what was proved.
@@ -25,7 +25,7 @@ def text_of(proof: Proof) -> str:
         "X": decimal_text(statement.X),
         **{p: [decimal_text(end) for end in getattr(statement, p)] for p in PARAMETERS},
         "fraction": decimal_text(statement.fraction),
-        "leaves": {" ".join(leaf.path): str(leaf.error) for leaf in proof.leaves},
+        "leaves": {" ".join(leaf.path): decimal_text(leaf.ratio) for leaf in proof.leaves},
     }
     return check.sealed(content)
 

@@ -1,8 +1,8 @@
 """Checks a certificate: for all x in [-X, X]^T and (s, b, d) in the cell, |f - m| <= fraction * B.
 
 By itself: `python -m toy.certify.check FILE`. It rebuilds every leaf from its path of halvings,
-sees that the leaves fill the whole box, and compares f - m with B on each, with enclosures of its
-own (`decimals`). It needs Python's standard library, and nothing of the prover.
+sees that the leaves fill the whole box, and encloses |f - m| / B on each, in arithmetic of its own
+(`decimals`). It needs Python's standard library, and nothing of the prover.
 """
 
 import hashlib
@@ -10,12 +10,12 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from decimal import Decimal, DecimalException
+from decimal import DecimalException
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from toy.certify.decimals import Box, Ends, Rejected, bound, error
+from toy.certify.decimals import Box, Ends, Rejected, ratio, span
 
 SCHEMA = "catch-tag-release certificate 1"
 STATEMENT = (
@@ -26,11 +26,10 @@ KEYS = ["schema", "statement", "T", "t", "X", "s", "b", "d", "fraction", "leaves
 LARGEST, LONGEST, DEEPEST = 2**26, 512, 300  # bytes, T, halvings of a leaf
 PLACES = 40
 NUMBER = re.compile(rf"-?[0-9]{{1,9}}(\.[0-9]{{1,{PLACES}}})?", re.ASCII)
-ERROR = re.compile(r"[0-9](\.[0-9]{1,20})?(E-?[0-9]{1,9})?", re.ASCII)
 
 
 class Checked(NamedTuple):
-    """What the file proves, and the largest |f - m| that its leaves allow."""
+    """What the file proves, and the largest |f - m| / B that its leaves allow."""
 
     T: int
     t: int
@@ -40,7 +39,7 @@ class Checked(NamedTuple):
     d: Ends
     fraction: Fraction
     leaves: int
-    error: Decimal
+    ratio: Fraction
     sha256: str
 
 
@@ -57,16 +56,17 @@ def check(path: Path) -> Checked:
     box = {f"x{i}": (-X, X) for i in range(1, T + 1) if i != t} | {"s": s, "b": b, "d": d}
     steps = sorted(tuple(leaf.split(" ")) if leaf else () for leaf in leaves)
     for leaf, part in parts(steps, 0, box):
+        claimed = number(leaves[" ".join(leaf)])
         try:
-            found, allowed = error(T, t, part).size().hi, (bound(T, t, X, part) * fraction).lo
+            found = ratio(T, t, X, part)
         except DecimalException as lost:
-            raise Rejected(f"leaf {leaf}: {type(lost).__name__}, an exponential is lost") from lost
-        if not found <= (claimed := claim(leaves[" ".join(leaf)])) <= allowed:
+            raise Rejected(f"leaf {' '.join(leaf)!r}: an exponential is lost") from lost
+        if not (found <= span(claimed).lo and claimed <= fraction):
             raise Rejected(
-                f"leaf {' '.join(leaf)!r} claims {claimed}: |f - m| may reach {found:.6g} there, "
-                f"and fraction * B may be as small as {allowed:.6g}"
+                f"leaf {' '.join(leaf)!r} claims {leaves[' '.join(leaf)]} of B, fraction is "
+                f"{content['fraction']}: |f - m| may reach {found:.9g} of B there"
             )
-    largest = max(map(claim, leaves.values()))
+    largest = max(map(number, leaves.values()))
     return Checked(T, t, X, s, b, d, fraction, len(leaves), largest, content["sha256"])
 
 
@@ -122,13 +122,6 @@ def number(text: Any) -> Fraction:
     if not isinstance(text, str) or not NUMBER.fullmatch(text):
         raise Rejected(f"{str(text)[:60]!r} is no decimal of the format")
     return Fraction(text)
-
-
-def claim(text: Any) -> Decimal:
-    """What a leaf claims not to exceed."""
-    if not isinstance(text, str) or not ERROR.fullmatch(text):
-        raise Rejected(f"a leaf claims {str(text)[:60]!r}, which is no number of the format")
-    return Decimal(text)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The checker's enclosures of f - m and of Theorem B, in decimal arithmetic rounded outwards.
+"""The checker's bound of |f - m| / B on a box, in decimal arithmetic rounded outwards.
 
 The formulas are those of docs/certificates.md. `decimal` rounds + - * / as it is told to, and exp
 to the nearest. Python's standard library is all that is used, and nothing of the prover.
@@ -66,8 +66,8 @@ class Span:
     def expm1(self) -> "Span":
         """e^v - 1; near 0 by v <= e^v - 1 <= v + v^2, as the difference would lose its digits."""
         away, v, w = self.exp() + -1, self.lo, self.hi
-        low = v if abs(v) < SMALL else away.lo
-        return Span(low, UP.add(w, UP.multiply(w, w)) if abs(w) < SMALL else away.hi)
+        low = v if v.copy_abs() < SMALL else away.lo
+        return Span(low, UP.add(w, UP.multiply(w, w)) if w.copy_abs() < SMALL else away.hi)
 
     def size(self) -> "Span":
         """|v|."""
@@ -91,37 +91,102 @@ def total(parts: Iterable[Span]) -> Span:
     return sum(parts, span(0))
 
 
-def error(T: int, t: int, box: Box) -> Span:
-    """f - m on the box."""
-    x = {i: span(*box[f"x{i}"]) for i in range(1, T + 1) if i != t}
-    s, b, d = (span(*box[name]) for name in "sbd")
-    scale, n, after = (span(1) - s).exp(), T - t, range(t + 1, T + 1)
-    square = {i: x[i].size() * x[i].size() for i in after}
-    crowd = [
-        total((square[i] if k == i else x[i] * x[k]).exp() for k in x if k <= i) for i in after
-    ]
-    seen = [scale * R + 1 for R in crowd]  # 1 / a_j
-    gain = (b * x[T] + (d * (s - 1)).over(seen[-1])) * (s - 1)
-    if not gain.lo > 0:
-        raise Rejected("the query may not be positive")
-    missed = span(t - 1).over((s * (s - 1)).exp() + (t - 1))
-    others = (-(gain * missed)).exp() + (t - 1)
-    weight = total(gain.over(r).exp() for r in seen)
-    mean = total(x[j] for j in after).over(n)
-    leak = (total(x[j] for j in x if j < t) - others * mean).over(others + weight)
-    if n == 1:
+def growth(v: Span) -> Span:
+    """(e^v - 1) / v, which increases, and 1 at 0."""
+
+    def at(end: Decimal) -> Span:
+        here = Span(end, end)
+        lift = here.expm1()
+        return span(1) if end == 0 else (lift if end > 0 else -lift).over(here.size())
+
+    return Span(at(v.lo).lo, at(v.hi).hi)
+
+
+class Case:
+    """The scalars of docs/certificates.md on a box, and |f - m| / B from them."""
+
+    def __init__(self, T: int, t: int, X: Fraction, box: Box) -> None:
+        """Raises `Rejected` where q_lo > 0, the hypothesis of Theorem B, may fail."""
+        self.t, self.n, self.X = t, T - t, X
+        self.x = {i: span(*box[f"x{i}"]) for i in range(1, T + 1) if i != t}
+        self.ends = [box[f"x{i}"] for i in range(t + 1, T + 1)]
+        s, b, d = (span(*box[name]) for name in "sbd")
+        last, x, squared = self.x[T], self.x, span(X * X).exp()
+        self.e, self.gain, beta = (-s + 1).exp(), d * (s - 1) * (s - 1), b.over(d * (s - 1))
+        self.tilt = beta.size() * X  # |beta| X
+        self.lean = beta * last + self.tilt  # beta x_T + |beta| X
+        if b.lo >= 0 or b.hi <= 0:
+            self.lean = beta.size() * ((last if b.lo >= 0 else -last) + X)
+        self.rows = [
+            total((x[i].size() * x[i].size() if k == i else x[i] * x[k]).exp() for k in x if k <= i)
+            for i in range(t + 1, T + 1)
+        ]
+        self.caught = [span(1).over(self.e * row + 1) for row in self.rows]
+        self.most, self.fewest = squared * (T - 1), span(t - 1).over(squared) + 1
+        self.a_lo, self.a_hi = (span(1).over(self.e * R + 1) for R in (self.most, self.fewest))
+        self.pull, self.p_lo = beta * last + self.caught[-1], self.a_lo - self.tilt
+        if not (self.p_lo.lo > 0 and self.pull.lo > 0):
+            raise Rejected("q_lo > 0 does not hold in the whole cell")
+        missed = span(t - 1).over((s * (s - 1)).exp() + (t - 1))
+        self.others = (-(self.gain * self.pull * missed)).exp() + (t - 1)
+        self.level = self.gain * self.p_lo * self.a_lo  # L
+
+    def leak(self) -> Decimal:
+        """|sum_{j<t} x_j - w m| / (w + Z) over the leak of B, both times e^L."""
+        above = [
+            self.e * (self.most - row) * a * self.a_lo
+            for row, a in zip(self.rows, self.caught, strict=True)
+        ]
+        surplus = self.lean + above[-1]  # p - p_lo
+        excess = total(
+            (self.gain * (surplus * a + self.p_lo * up)).exp()
+            for a, up in zip(self.caught, above, strict=True)
+        )
+        contrast = (-self.level).exp()
+        before = total(v for j, v in self.x.items() if j < self.t)
+        mean = total(v for j, v in self.x.items() if j > self.t).over(self.n)
+        whole = (before - self.others * mean).size() * (contrast * (self.t - 1) + self.n)
+        return whole.over((excess + self.others * contrast) * ((2 * self.t - 1) * self.X)).hi
+
+    def uneven(self) -> tuple[Decimal, Span]:
+        """|sum c_j (x_j - m)| / sum e^{u_j} over 2 X tanh(Delta / 4); that, over X."""
+        at = UP.divide(UP.add(min(r.lo for r in self.rows), max(r.hi for r in self.rows)), 2)
+        share = span(1).over(self.e * Span(at, at) + 1)  # any number would do for `at`
+        tilts = [
+            self.pull * (row - Span(at, at)) * a * share
+            for row, a in zip(self.rows, self.caught, strict=True)
+        ]
+        logits = [-(self.gain * self.e * h) for h in tilts]
+        lifts = [-(h * growth(u)) for h, u in zip(tilts, logits, strict=True)]
+        found = spread(self.ends, lifts).size().over(total(u.exp() for u in logits))
+        slope = (self.a_hi + self.tilt) * (self.most - self.fewest) * self.a_lo * self.a_hi
+        half = self.gain * self.e * slope * Fraction(1, 2)  # Delta / 2
+        # tanh(Delta / 4) = g / (g + 2) with g = e^(Delta / 2) - 1, and tanh(v) / v falls
+        far = Span(half.hi, half.hi)
+        flat = (growth(far) * 2).over(far.expm1() + 2)
+        return found.over(slope * flat * (self.X / 2)).hi, span(2).over(
+            span(2).over(half.expm1()) + 1
+        )
+
+
+def ratio(T: int, t: int, X: Fraction, box: Box) -> Decimal:
+    """A number that |f - m| / B does not exceed on the box, both at the same s, b, d.
+
+    The mean of the ratios of both parts, weighted with the parts of B. Raises `Rejected`,
+    `decimal.DecimalException`.
+    """
+    case = Case(T, t, X, box)
+    leak = case.leak()
+    if case.n == 1:
         return leak
-    at = UP.divide(UP.add(min(R.lo for R in crowd), max(R.hi for R in crowd)), 2)
-    R0 = Span(at, at)  # any number would do
-    lift = [
-        (-(gain * scale * (R - R0)).over(r * (scale * R0 + 1))).expm1()
-        for R, r in zip(crowd, seen, strict=True)
-    ]
-    within = span(1).over(others.over(weight) + 1)
-    return within * uneven([box[f"x{j}"] for j in after], lift).over(total(lift) + n) + leak
+    uneven, part = case.uneven()
+    other = span(2 * t - 1).over(case.level.exp() * case.n + (t - 1))
+    weight = span(1).over(other.over(part) + 1)
+    low, high = Span(leak, leak), Span(uneven, uneven)
+    return (low + weight * (high - low)).hi
 
 
-def uneven(x: list[Ends], c: list[Span]) -> Span:
+def spread(x: list[Ends], c: list[Span]) -> Span:
     """sum c_j (x_j - mean x): affine in c at the middles of x, around it sum (c_j - mean c) e_j."""
     n = len(x)
     middle = [(low + high) / 2 for low, high in x]
@@ -137,23 +202,3 @@ def uneven(x: list[Ends], c: list[Span]) -> Span:
         together = max(together, best.hi)
     around = min(single.hi, (Span(together, together) * (2 * max(reach))).hi)
     return level + Span(around.copy_negate(), around)
-
-
-def bound(T: int, t: int, X: Fraction, box: Box) -> Span:
-    """Theorem B on the cell."""
-    s, b, d = (span(*box[name]) for name in "sbd")
-    scale, n, grown = (span(1) - s).exp(), T - t, span(X * X).exp()
-    most, least = grown * (T - 1), span(t - 1).over(grown) + 1
-    high, low = scale * most + 1, scale * least + 1
-    pull, tilt = d * (s - 1), b.size() * X
-    q_lo = pull.over(high) - tilt
-    if not q_lo.lo > 0:
-        raise Rejected("q_lo > 0 does not hold in the whole cell")
-    leak = span((2 * t - 1) * X).over((q_lo * (s - 1)).over(high).exp() * n + (t - 1))
-    if n == 1:
-        return leak
-    half = (((pull.over(low) + tilt) * (s - 1) * scale * (most - least)).over(high * low)).over(2)
-    grow = half.expm1()  # tanh(Delta / 4) = g / (g + 2) with g = e^(Delta / 2) - 1
-    if not grow.lo > 0:
-        raise Rejected("the bound is lost in rounding")
-    return span(2 * X).over(span(2).over(grow) + 1) + leak

@@ -1,21 +1,65 @@
-"""Enclosures over a whole box of inputs and parameters: of the error f - m, and of Theorem B.
+"""Enclosures over a whole box of inputs and parameters of f - m and its parts.
 
-With R_i = sum over k <= i, k != t of e^{x_i x_k}, r_i = e^{1-s} R_i and g = q (s - 1), the logits
-after [SEP] are g / (1 + r_j). For any fixed R (here the middle of all R_j)
+With R_i = sum over k <= i, k != t of e^{x_i x_k}, e = e^{1-s}, a_i = 1 / (1 + e R_i), and
 
-    u_j = g / (1 + r_j) - g / (1 + e^{1-s} R) = -g e^{1-s} (R_j - R) / ((1 + r_j) (1 + e^{1-s} R)),
+    beta = b / (d (s - 1)),  p = beta x_T + a_T = q / (d (s - 1)),  G = d (s - 1)^2,
+
+the logits after [SEP] are G p a_j. For any fixed R (here the middle of all R_j)
+
+    h_j = (R_j - R) a_j / (1 + e R),   u_j = G p a_j - G p / (1 + e R) = -G e p h_j,
     f - m = (1 - P) sum_j (e^{u_j} - 1) (x_j - m) / sum_j e^{u_j}
-          + (sum_{j<t} x_j - (t - 1 + v) m) / (t - 1 + v + Z),
+          + (sum_{j<t} x_j - w m) / (w + Z),
 
-Z = sum_j e^{g / (1 + r_j)}, v = e^{l_t} the weight of [SEP], P = (t - 1 + v) / (t - 1 + v + Z).
-However large s is, no difference here is one of nearly equal numbers. As exp increases, each factor
-takes its extremes at ends; the first sum is enclosed in `_uneven`.
+Z = sum_j e^{G p a_j}, w = t - 1 + e^{l_t}, P = w / (w + Z). However large s is, no difference here
+is one of nearly equal numbers. As exp increases, each factor takes its extremes at ends; the first
+sum is enclosed in `uneven`.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 
 from toy.certify.boxes import Box
 from toy.certify.intervals import Interval, Poisoned, between, exact, hull, total, union
+
+
+@dataclass(frozen=True)
+class Model:
+    """The scalars above for the x, s, b, d of a box; rows are those after [SEP]."""
+
+    x: Mapping[int, Interval]
+    small: Interval  # e
+    gain: Interval  # G
+    beta: Interval
+    crowd: list[Interval]  # R_j
+    caught: list[Interval]  # a_j
+    pull: Interval  # p
+    others: Interval  # w
+
+
+def model_of(T: int, t: int, box: Box) -> Model:
+    """The scalars on the box. Raises `Poisoned` where the query may not be positive."""
+    x = {i: between(*box[f"x{i}"]) for i in range(1, T + 1) if i != t}
+    s, b, d = (between(*box[name]) for name in ("s", "b", "d"))
+    small, gain, beta = (1 - s).exp(), d * (s - 1).square(), b / (d * (s - 1))
+    crowd = [
+        total((x[i].square() if k == i else x[i] * x[k]).exp() for k in x if k <= i)
+        for i in range(t + 1, T + 1)
+    ]
+    caught = [1 / (1 + small * row) for row in crowd]
+    pull = beta * x[T] + caught[-1]
+    if not pull.lo > 0:
+        raise Poisoned("the query may not be positive in this box")
+    missed = (t - 1) / (t - 1 + (s * (s - 1)).exp())  # 1 - a_t
+    return Model(x, small, gain, beta, crowd, caught, pull, t - 1 + (-gain * pull * missed).exp())
+
+
+def tilts(model: Model) -> list[Interval]:
+    """p h_j for every row after [SEP]."""
+    reference = union(model.crowd).middle
+    at = 1 / (1 + model.small * reference)
+    rows = zip(model.crowd, model.caught, strict=True)
+    return [model.pull * (crowd - reference) * caught * at for crowd, caught in rows]
 
 
 def error(T: int, t: int, box: Box) -> Interval:
@@ -23,37 +67,24 @@ def error(T: int, t: int, box: Box) -> Interval:
 
     Raises `Poisoned` where no finite enclosure is found, or the query may not be positive.
     """
-    x = {i: between(*box[f"x{i}"]) for i in range(1, T + 1) if i != t}
-    s, b, d = (between(*box[name]) for name in ("s", "b", "d"))
-    after = range(t + 1, T + 1)
-    crowd = {
-        i: total((x[i].square() if k == i else x[i] * x[k]).exp() for k in x if k <= i)
-        for i in after
-    }
-    scale = (1 - s).exp()
-    q = b * x[T] + d * (s - 1) / (1 + scale * crowd[T])
-    gain = q * (s - 1)
-    if not gain.lo > 0:
-        raise Poisoned("the query may not be positive in this box")
-    missed = (t - 1) / (t - 1 + (s * (s - 1)).exp())  # 1 - a_t
-    sep = (-gain * missed).exp()
-    release = total((gain / (1 + scale * crowd[j])).exp() for j in after)
-    mean = total(x[j] for j in after) / (T - t)
-    others = t - 1 + sep
-    leak = (total(x[j] for j in x if j < t) - others * mean) / (others + release)
+    model = model_of(T, t, box)
+    after = [model.x[j] for j in range(t + 1, T + 1)]
+    release = total((model.gain * model.pull * a).exp() for a in model.caught)
+    leak = leaked(t, model) / (model.others + release)
     if T - t == 1:
         return leak
-    reference = union(crowd.values()).middle
-    logits = [
-        -gain * scale * (crowd[j] - reference) / ((1 + scale * crowd[j]) * (1 + scale * reference))
-        for j in after
-    ]
-    within = 1 / (1 + others / release)  # 1 - P
-    lifts = [u.expm1() for u in logits]
-    return within * _uneven([x[j] for j in after], lifts) / (T - t + total(lifts)) + leak
+    lifts = [(-model.gain * model.small * tilt).expm1() for tilt in tilts(model)]
+    within = 1 / (1 + model.others / release)  # 1 - P
+    return within * uneven(after, lifts) / (T - t + total(lifts)) + leak
 
 
-def _uneven(x: list[Interval], lifts: list[Interval]) -> Interval:
+def leaked(t: int, model: Model) -> Interval:
+    """sum_{j<t} x_j - w m."""
+    mean = total(v for j, v in model.x.items() if j > t) / len(model.crowd)
+    return total(v for j, v in model.x.items() if j < t) - model.others * mean
+
+
+def uneven(x: list[Interval], lifts: list[Interval]) -> Interval:
     """sum_j c_j (x_j - mean x) for c_j in `lifts`, x_j in `x`, each free of the others.
 
     With x_j = p_j + e_j, p_j the middles and |e_j| <= h_j, and c the mean of c_j, it is
@@ -67,8 +98,7 @@ def _uneven(x: list[Interval], lifts: list[Interval]) -> Interval:
     lean = total(c * (p - mean) for c, p in zip(lifts, middles, strict=True))
     everything = total(lifts)
     single = total(
-        hull(h)
-        * ((c * (n - 1) - (hull(everything.lo - c.lo, everything.hi - c.hi))) / n).magnitude()
+        hull(h) * ((c * (n - 1) - hull(everything.lo - c.lo, everything.hi - c.hi)) / n).magnitude()
         for h, c in zip(radii, lifts, strict=True)
     )
     spread = min(single.hi, (hull(max(radii)) * _deviation(lifts)).hi)
@@ -79,8 +109,8 @@ def _deviation(lifts: list[Interval]) -> Interval:
     """The largest sum_j |c_j - mean c| over c_j in their intervals, enclosed from above.
 
     sum_j |c_j - c| = 2 max over sets J of sum_{j in J} (c_j - c), and for |J| = k
-    sum_J (c_j - c) = sum_J ((1 - k/n) c_j + (k/n) c_j) - (k/n) sum c_j, with the c of J at their
-    upper and the others at their lower ends: the best J of k are the k largest summands.
+    sum_J (c_j - c) = sum_J ((1 - k/n) c_j + (k/n) c_j) - (k/n) sum c_j, with the first c_j of J at
+    their upper ends and all others at their lower: the best J of k are the k largest summands.
     """
     n = len(lifts)
     floor = total(hull(c.lo) for c in lifts)
@@ -89,31 +119,5 @@ def _deviation(lifts: list[Interval]) -> Interval:
         part = Fraction(k, n)
         summands = [(1 - part) * hull(c.hi) + part * hull(c.lo) for c in lifts]
         summands.sort(key=lambda v: v.hi, reverse=True)
-        reached = total(summands[:k]) - part * floor
-        best = union([best, reached])
+        best = union([best, total(summands[:k]) - part * floor])
     return 2 * best
-
-
-def bound(T: int, t: int, X: Fraction, box: Box) -> Interval:
-    """Theorem B over the parameters of the box, whatever its numbers are.
-
-    rho - rho_0 = e^{1-s} ((T - 1) e^{X^2} - 1 - (t - 1) e^{-X^2}), so that
-    Delta = q_hi (s - 1) (rho - rho_0) / ((1 + rho) (1 + rho_0)).
-    Raises `Poisoned` where q_lo > 0 is not proved for all of them.
-    """
-    s, b, d = (between(*box[name]) for name in ("s", "b", "d"))
-    n = T - t
-    squared = exact(X * X)
-    scale = (1 - s).exp()
-    most, least = (T - 1) * squared.exp(), 1 + (t - 1) * (-squared).exp()
-    caught = 1 + scale * most, 1 + scale * least
-    tilt = b.magnitude() * X
-    q_lo = d * (s - 1) / caught[0] - tilt
-    if not q_lo.lo > 0:
-        raise Poisoned("q_lo > 0, the hypothesis of Theorem B, is not proved in this cell")
-    leak = (2 * t - 1) * X / (t - 1 + n * (q_lo * (s - 1) / caught[0]).exp())
-    if n == 1:
-        return leak
-    q_hi = d * (s - 1) / caught[1] + tilt
-    unevenness = q_hi * (s - 1) * scale * (most - least) / (caught[0] * caught[1])
-    return 2 * X * (unevenness / 4).tanh() + leak

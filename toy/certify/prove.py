@@ -4,20 +4,21 @@ import heapq
 import math
 import time
 from collections.abc import Callable, Mapping
-from decimal import ROUND_CEILING, Context, Decimal
 from fractions import Fraction
 from itertools import count
 from typing import NamedTuple
 
-from flint import arb
-
-from toy.certify import enclose
+from toy.certify import compare, enclose
 from toy.certify.boxes import PARAMETERS, Box, Statement, halves, middle
-from toy.certify.intervals import Interval, Poisoned, exact, precision
+from toy.certify.intervals import Interval, Poisoned, precision
 from toy.errors import NonPositiveQuery, Refused
 
-SLACK = Fraction(1, 10**6)
-"""A leaf claims this much more than was proved, so that other arithmetic can confirm it."""
+PARTS = 10**8
+"""Claims are multiples of 1 / PARTS."""
+PULL = 4.0
+SLACK, ROUNDING = Fraction(1, 10**9), Fraction(1, 10**30)
+"""A leaf claims this much more than was proved, relatively and below the fraction, so that other
+arithmetic of 40 digits can confirm it."""
 
 
 class NotProved(Refused):
@@ -29,19 +30,19 @@ class Refuted(Refused):
 
 
 class Leaf(NamedTuple):
-    """A part of the box, by its path of halvings, and what |f - m| does not exceed there."""
+    """A part of the box, by its path of halvings, and what |f - m| / B does not exceed there."""
 
     path: tuple[str, ...]
-    error: Decimal
+    ratio: Fraction
 
 
 class Proof(NamedTuple):
-    """The leaves fill the box of the statement, and every `error` is at most fraction * B there."""
+    """The leaves fill the box of the statement, and no `ratio` exceeds the fraction."""
 
     statement: Statement
     leaves: tuple[Leaf, ...]
     boxes: int
-    """Boxes on which f - m and B were enclosed."""
+    """Boxes on which |f - m| / B was enclosed, but for those that only chose an axis."""
 
 
 class _Node(NamedTuple):
@@ -51,7 +52,7 @@ class _Node(NamedTuple):
     number: int
     path: tuple[str, ...]
     box: Box
-    error: Decimal | None
+    claim: Fraction | None
 
 
 def prove(
@@ -61,7 +62,7 @@ def prove(
     seconds: float = 600.0,
     advance: Callable[[int, int], object] = lambda done, left: None,
 ) -> Proof:
-    """Leaves on each of which sup |f - m| <= fraction * inf B, that together fill the box.
+    """Leaves on each of which |f - m| <= fraction * B, and that together fill the box.
 
     `advance` is told the leaves proved and the boxes that wait. Raises `NonPositiveQuery` (q_lo > 0
     fails in the cell), `Refuted` (a point inside breaks the statement, proved with intervals),
@@ -84,8 +85,8 @@ def _search(
     while waiting:
         advance(len(proved), len(waiting))
         node = heapq.heappop(waiting)
-        if node.error is not None:
-            proved.append(Leaf(node.path, node.error))
+        if node.claim is not None:
+            proved.append(Leaf(node.path, node.claim))
             continue
         seen = next(numbers)
         if seen + 1 >= boxes or time.monotonic() > until:
@@ -99,49 +100,46 @@ def _search(
 
 
 def _node(statement: Statement, path: tuple[str, ...], box: Box, number: int) -> _Node:
-    """Enclose error and bound on the box; where that is lost, it is infinitely far from proved."""
-    try:
-        error = enclose.error(statement.T, statement.t, box).magnitude()
-        allowed = enclose.bound(statement.T, statement.t, statement.X, box) * statement.fraction
-    except Poisoned:
+    """The node of a box; where no ratio can be enclosed, it is infinitely far from proved."""
+    found, fraction = _ratio(statement, box), statement.fraction
+    if math.isinf(found):
         return _Node(-math.inf, number, path, box, None)
-    claimed = round_up((error * (1 + SLACK)).hi)
-    holds = exact(Fraction(claimed)).hi <= (allowed * (1 - SLACK)).lo
-    ratio = float((error.hi / allowed.lo).upper()) if allowed.lo > 0 else math.inf
-    return _Node(-ratio, number, path, box, claimed if holds else None)
+    claim = min(fraction, Fraction(math.ceil(found * (1 + SLACK) * PARTS), PARTS))
+    return _Node(-float(found), number, path, box, claim if found <= fraction - ROUNDING else None)
+
+
+def _ratio(statement: Statement, box: Box) -> Fraction | float:
+    """A number that |f - m| / B does not exceed on the box; infinity where none is found."""
+    try:
+        found = compare.ratio(statement.T, statement.t, statement.X, box).hi
+    except Poisoned:
+        return math.inf
+    mantissa, exponent = (int(part) for part in found.man_exp())
+    return mantissa * Fraction(2) ** exponent
 
 
 def _longest(statement: Statement, box: Box) -> str:
-    """The axis to halve: the one whose length is likely to cost most.
+    """The axis to halve: the longest.
 
-    The length of a number is its share of [-X, X], and a quarter of that before [SEP], where it
-    only crowds a row or leaks; that of a parameter is 2 log(max B / min B) along it.
+    A number's length is its share of [-X, X]; before [SEP], where it only crowds a row or leaks, a
+    quarter of that. A parameter's is what the ratio would lose, relatively, if the parameter were
+    fixed at its middle, times `PULL`.
     """
+    whole = _ratio(statement, box)
 
     def length(axis: str) -> float:
         low, high = box[axis]
-        if low == high:
-            return 0.0
         if axis not in PARAMETERS:
             share = float((high - low) / (2 * statement.X))
             return share if int(axis[1:]) > statement.t else share / 4
-        middles = {p: (middle(box[p]), middle(box[p])) for p in PARAMETERS}
-        try:
-            along = enclose.bound(
-                statement.T, statement.t, statement.X, {**box, **middles, axis: box[axis]}
-            )
-        except Poisoned:
-            return math.inf
-        return 2 * float((along.hi / along.lo).log()) if along.lo > 0 else math.inf
+        if low == high:
+            return 0.0
+        fixed = _ratio(statement, {**box, axis: (middle((low, high)), middle((low, high)))})
+        if math.isinf(whole):
+            return float((high - low) / high) if math.isinf(fixed) else math.inf
+        return PULL * (1 - float(fixed / whole))
 
-    return max(box, key=length)
-
-
-def round_up(value: arb) -> Decimal:
-    """The least decimal of 8 digits that is not below the value."""
-    mantissa, exponent = (int(part) for part in value.upper().man_exp())
-    whole = Fraction(mantissa) * Fraction(2) ** exponent
-    return Context(8, ROUND_CEILING).divide(Decimal(whole.numerator), Decimal(whole.denominator))
+    return max(sorted(box), key=length)
 
 
 def _check_query(statement: Statement) -> None:
@@ -149,7 +147,7 @@ def _check_query(statement: Statement) -> None:
     b = max(statement.b, key=abs)
     corner = {"s": (statement.s[0],) * 2, "b": (b, b), "d": (statement.d[0],) * 2}
     try:
-        enclose.bound(statement.T, statement.t, statement.X, corner)
+        compare.bound(statement.T, statement.t, statement.X, corner)
     except Poisoned:
         s, d = float(statement.s[0]), float(statement.d[0])
         raise NonPositiveQuery(
@@ -175,7 +173,8 @@ def suspects(statement: Statement) -> list[Mapping[str, Fraction]]:
 def refute(statement: Statement, points: list[Mapping[str, Fraction]]) -> None:
     """Raises `Refuted` if one of the points of the box provably has |f - m| > fraction * B."""
     for point in points:
-        error, allowed = at_point(statement, point)
+        error, bound = at_point(statement, point)
+        allowed = bound * statement.fraction
         if error.lo > allowed.hi:
             place = ", ".join(f"{axis} = {float(v):.6g}" for axis, v in point.items())
             raise Refuted(
@@ -185,20 +184,26 @@ def refute(statement: Statement, points: list[Mapping[str, Fraction]]) -> None:
 
 
 def at_point(statement: Statement, point: Mapping[str, Fraction]) -> tuple[Interval, Interval]:
-    """|f - m| and fraction * B at one point, as narrow as the arithmetic allows."""
+    """|f - m| and B at one point of the box, as narrow as the arithmetic allows."""
     box = {axis: (point[axis], point[axis]) for axis in statement.box}
     with precision():
         error = enclose.error(statement.T, statement.t, box).magnitude()
-        bound = enclose.bound(statement.T, statement.t, statement.X, box)
-        return error, bound * statement.fraction
+        return error, compare.bound(statement.T, statement.t, statement.X, box)
+
+
+def at_least(statement: Statement, point: Mapping[str, Fraction]) -> float:
+    """A number, rounded from one that |f - m| / B provably reaches at the point."""
+    error, bound = at_point(statement, point)
+    with precision():
+        return float((error / bound).lo)
 
 
 def _where(node: _Node, statement: Statement, seen: int, left: int) -> str:
     sides = ", ".join(
         f"{a} in [{float(lo):.6g}, {float(hi):.6g}]" for a, (lo, hi) in node.box.items()
     )
-    reach = f"{-node.merit:.4g} of what is allowed" if math.isfinite(node.merit) else "nothing"
+    found = f"{-node.merit:.6g} of the bound" if math.isfinite(node.merit) else "nothing"
     return (
-        f"not proved: after {seen} boxes {left} are open; on the worst the error is enclosed by "
-        f"{reach}: {sides}; raise --boxes or --seconds, or narrow the cell"
+        f"not proved: after {seen} boxes {left} are open; on the worst |f - m| is shown to be at "
+        f"most {found}: {sides}; raise --boxes, --seconds or --fraction, or narrow the cell"
     )
