@@ -69,7 +69,10 @@ def run(config: Config, progress: Progress) -> Result:
     looking = probe.Config(config.reading, config.prompt, config.sizes.sequences, config.sizes.seq)
     probed = probe.answer(looking, loaded, material, progress)
     verifying = toy_verify.Config(
-        random=config.inputs, adversarial=config.inputs // 10, seed=config.seed
+        cases=config.inputs,
+        random=config.inputs,
+        adversarial=config.inputs // 10,
+        seed=config.seed,
     )
     verified = toy_verify.run(verifying, progress)
     trained = toy_train.run(training, progress)

@@ -205,7 +205,9 @@ def test_demo(here, model, tmp_path):
 
 
 def test_toy_verify(ctr, tmp_path):
-    done = ctr("toy", "verify", "--random", 100, "--adversarial", 10, "--agreement", 20)
+    done = ctr(
+        "toy", "verify", "--cases", 100, "--random", 100, "--adversarial", 10, "--agreement", 20
+    )
     found = answered(done, tmp_path / "out" / "toy-verify")["result"]["found"]
     assert found["bound"]["violations"] == 0
     assert found["agreement"]["worst"] < 1e-12
@@ -387,7 +389,7 @@ def test_toy_train_names_the_option_that_cannot_be(here, option, value):
     expect_refused(here("toy", "train", option, value), option)
 
 
-@pytest.mark.parametrize("option", ["--random", "--adversarial", "--agreement"])
+@pytest.mark.parametrize("option", ["--cases", "--random", "--adversarial", "--agreement"])
 def test_the_theorem_is_not_verified_on_nothing(here, option):
     expect_refused(here("toy", "verify", option, 0), option)
 
