@@ -57,6 +57,16 @@ COMMANDS = {
         "Does training find the mechanism?",
         "ctr toy train --preset default-init --seeds 32",
     ),
+    "toy sweep": Command(
+        "experiments.toy_sweep",
+        "Which start, optimiser and data tail lead to the mechanism? Resumable.",
+        "ctr toy sweep --optimizers adam muon --seeds 256 --out out/sweep",
+    ),
+    "toy larger": Command(
+        "experiments.toy_larger",
+        "Does an ordinary transformer learn catch, tag, release, and by which route?",
+        "ctr toy larger --out out/larger",
+    ),
     "toy laws": Command(
         "experiments.toy_laws",
         "Which laws does training follow: loss frontier, growth, lengths, ranks, compression?",

@@ -20,8 +20,8 @@ from toy.tasks import averaging
 from toy.transformer import Weights
 
 __all__ = [
-    "PRESETS", "History", "Recipe", "State", "Trained", "Training", "begin", "finished",
-    "initial_weights", "proceed", "train",
+    "PRESETS", "History", "Recipe", "State", "Trained", "Training", "begin", "drawn",
+    "finished", "initial_weights", "memory", "proceed", "train",
 ]  # fmt: skip
 
 
@@ -89,10 +89,20 @@ def _optimizer(recipe: Recipe) -> optax.GradientTransformation:
 
 
 @partial(jax.jit, static_argnums=0)
-def _start(recipe: Recipe, keys: Key[Array, " seed"]) -> State:
-    weights = jax.vmap(partial(initial_weights, recipe))(keys)
+def _drawn(recipe: Recipe, keys: Key[Array, " seed"]) -> Weights:
+    return jax.vmap(partial(initial_weights, recipe))(keys)
+
+
+def drawn(recipe: Recipe) -> Weights:
+    """Where every seed starts: drawn from its own key, which depends on `seed` and its number."""
+    for_weights, _ = jax.random.split(jax.random.key(recipe.seed))
+    return _drawn(replace(recipe, seed=0), jax.random.split(for_weights, recipe.seeds))
+
+
+@partial(jax.jit, static_argnums=0)
+def _start(recipe: Recipe, weights: Weights) -> State:
     moments = jax.vmap(_optimizer(recipe).init)(weights)
-    return State(weights, moments, jnp.full(len(keys), -1))
+    return State(weights, moments, jnp.full(jnp.shape(weights.s_tag), -1))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -122,8 +132,13 @@ def _advance(
     return state, losses.mean(axis=0)
 
 
-def begin(recipe: Recipe, seeds: slice = slice(None)) -> Training:
-    """Before the first step: some or all of the recipe's seeds, each drawn from its own key.
+def memory(recipe: Recipe, weights: Weights) -> optax.OptState:
+    """The shapes of what the recipe's rule remembers of seeds with these weights."""
+    return jax.eval_shape(partial(_start, recipe), weights).moments
+
+
+def begin(recipe: Recipe, weights: Weights | None = None) -> Training:
+    """Before the first step, from the recipe's own draw or from these weights.
 
     Raises `Refused` where `checkpoints` does not divide `steps`.
     """
@@ -132,8 +147,7 @@ def begin(recipe: Recipe, seeds: slice = slice(None)) -> Training:
             f"{recipe.checkpoints} checkpoints do not divide {recipe.steps} steps: "
             "choose a divisor, so that each covers as many steps"
         )
-    for_weights, _ = jax.random.split(jax.random.key(recipe.seed))
-    state = _start(replace(recipe, seed=0), jax.random.split(for_weights, recipe.seeds)[seeds])
+    state = _start(replace(recipe, seed=0), drawn(recipe) if weights is None else weights)
     n = len(state.diverged_at)
     empty = History(np.zeros(0, int), *np.zeros((2, n, 0)), *np.zeros((2, n, 0, 2)))
     return Training(recipe, state, 0, empty)
