@@ -69,3 +69,20 @@ def uniform(shape: Shape, *, gap: float = 12.0, seed: int = 0) -> Weights:
     w.W_Q[1, 0, :, 0] = w.W_K[1, 0, :, 0] = gain * g
     w.W_V[1, 0, :, 0], w.W_O[1, 0, 0] = u, o
     return w
+
+
+def subtract(shape: Shape, T: int, t: int, *, gap: float = 9.0, seed: int = 0) -> Weights:
+    """[SEP] writes minus the sum of what stands before it, layer 2 adds all numbers (C5); float64.
+
+    E_sep = 0, W_V1 = -w u u^T, logit `gap` of [SEP] over numbers, values scaled by V = D / n with
+    D = T - 1 + e^gap and w = t e^{-gap}: for one length T and one place t only. Raises `Refused`
+    for a shape that cannot hold it.
+    """
+    w = _nothing(shape)
+    u, v, _, o = _directions(shape, seed)
+    w.E_slope[:], w.E_number[:], w.W_U[:] = u, v, o
+    w.W_V[0, 0, :, 0], w.W_O[0, 0, 0] = u, -t * np.exp(-gap) * u
+    gain = shape.d_head**0.25 * gap**0.5
+    w.W_Q[1, 0, :, 0], w.W_K[1, 0, :, 0] = gain * v, -gain * v
+    w.W_V[1, 0, :, 0], w.W_O[1, 0, 0] = u, (T - 1 + np.exp(gap)) / (T - t) * o
+    return w

@@ -5,13 +5,16 @@ when cutting it from later tokens in layer 1 breaks the seed and cutting another
 it needs the tag when erasing that direction after layer 1 breaks it and erasing a random one does
 not (medians of the controls).
 
-    none     it does not average
-    other    it averages, and does not need [SEP] in layer 1, or not the tag
-    uniform  layer 1 may as well look at all tokens alike, and its MLP is needed (C2)
-    sink     layer 1 must choose, and some head of it has over 0.9 of its attention on [SEP]
-    shared   layer 1 must choose, and every head of it has less
+    none      it does not average
+    sink      needs [SEP], the tag and layer 1's choice of whom to look at, and some head of layer 1
+              has over 0.9 of its attention on [SEP]
+    shared    the same needs, and every head of layer 1 has less
+    uniform   needs [SEP], the tag and layer 1's MLP; layer 1 may look at all tokens alike (C2)
+    subtract  lacks one of the first two needs, and [SEP] must see what stands before it (C5)
+    other     none of these
 """
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
 
 import jax
@@ -25,7 +28,7 @@ from toy.larger.ranks import Ranks, ranks
 from toy.larger.train import Recipe, Trained, task
 from toy.tasks import Batch
 
-Route = Literal["none", "other", "uniform", "sink", "shared"]
+Route = Literal["none", "sink", "shared", "uniform", "subtract", "other"]
 ROUTES: tuple[Route, ...] = get_args(Route)
 LOUD = 2.0
 """One length is an outlier beside another when it is this many times as large."""
@@ -70,7 +73,7 @@ def _route(seen: Seen, effects: Effects) -> Route:
     needs_sep = effects.cut_catch >= FVU > np.median(effects.other_token)
     needs_tag = effects.erased >= FVU > np.median(effects.other_erased)
     if not (needs_sep and needs_tag):
-        return "other"
+        return "subtract" if effects.blind_sep >= FVU else "other"
     if effects.flat < FVU:
         return "uniform" if effects.mute >= FVU else "other"
     return "sink" if seen.sink[0].max() > SINK else "shared"
@@ -94,10 +97,15 @@ def study(recipe: Recipe, start: Weights, weights: Weights, batch: Batch) -> Dos
     return Dossier(seen, broken, after, before, verdict(seen, broken))
 
 
-def study_all(trained: Trained, *, sequences: int = 512) -> list[Dossier]:
-    """Every seed, on the same held-out sequences."""
+def study_all(
+    trained: Trained, *, sequences: int = 512, advance: Callable[[str], None] | None = None
+) -> list[Dossier]:
+    """Every seed, on the same held-out sequences; `advance(name)` is called after each."""
     batch = held_out(trained.recipe, sequences)
-    return [
-        study(trained.recipe, seed_of(trained.start, seed), seed_of(trained.weights, seed), batch)
-        for seed in range(trained.recipe.seeds)
-    ]
+    dossiers = []
+    for seed in range(trained.recipe.seeds):
+        start, weights = seed_of(trained.start, seed), seed_of(trained.weights, seed)
+        dossiers.append(study(trained.recipe, start, weights, batch))
+        if advance is not None:
+            advance(f"seed {seed}")
+    return dossiers
