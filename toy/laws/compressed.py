@@ -143,12 +143,8 @@ def against_bound(
         if not same or s_num != 0 or np.any(M[:, 0] != 0):
             continue
         with contextlib.suppress(NonPositiveQuery):
-            bounds = np.array(
-                [
-                    error_bound(int(T), int(t), X, s_tag=s_tag, b=M[0, 1], d=M[1, 1])
-                    for T, t in pairs
-                ]
-            )
+            of = {"s_tag": float(s_tag), "b": float(M[0, 1]), "d": float(M[1, 1])}
+            bounds = np.array([error_bound(T, t, X, **of) for T, t in pairs.tolist()])
             found[seed] = (away[seed] / bounds[which.reshape(-1)]).max()
     return found
 

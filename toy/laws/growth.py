@@ -26,10 +26,16 @@ from toy.errors import Refused
 from toy.laws import linear, one_large
 from toy.laws.residuals import crowds
 from toy.laws.tails import TAILS, draw
-from toy.train import Trained
+from toy.train import Recipe, Trained
 
 ORDER = {"sgd": (1.0, 1.0), "adam": (2.0, 2.0), "sign": (1.0, 2.0)}
 """ds / dlog(step) times k: least and most that the derivation allows."""
+
+
+NEAR = Recipe(
+    w_v1=-1.0, w_qk=0.4, w_v2=1.0, w_noise=0.05, s_num_noise=0.05, s_tag=6.0, schedule="constant"
+)
+"""A start beside the theorem, for gradient descent, which does not find it from further away."""
 
 
 class Growth(NamedTuple):
@@ -41,7 +47,8 @@ class Growth(NamedTuple):
     step: Int[np.ndarray, " checkpoint"]
     s_tag: Float[np.ndarray, "seed checkpoint"]
     loss: Float[np.ndarray, "seed checkpoint"]
-    found: Bool[np.ndarray, " seed"]
+    counted: Bool[np.ndarray, " seed"]
+    fvu: Float[np.ndarray, " seed"]
     slope: Float[np.ndarray, " seed"]  # ds / dlog(step), least squares
     steepness: float  # k at the median s of that half
     least: float  # predicted slope
@@ -71,8 +78,10 @@ def log_slope(
     return np.asarray((s_tag * log_step).sum(axis=1) / (log_step**2).sum())
 
 
-def growth(trained: Trained, found: Bool[np.ndarray, " seed"]) -> Growth:
-    """Slope and prediction over the last half of a training; `found` marks the seeds that count.
+def growth(
+    trained: Trained, counted: Bool[np.ndarray, " seed"], fvu: Float[np.ndarray, " seed"]
+) -> Growth:
+    """Slope and prediction over the last half of a training, for the seeds that are `counted`.
 
     Raises `Refused` for an optimiser without a law.
     """
@@ -80,8 +89,8 @@ def growth(trained: Trained, found: Bool[np.ndarray, " seed"]) -> Growth:
     if recipe.optimizer not in ORDER:
         raise Refused(f"no law for {recipe.optimizer!r}: choose one of {', '.join(ORDER)}")
     late = history.step > history.step[-1] / 2
-    counted = history.s_tag[found] if found.any() else history.s_tag
-    k = steepness(recipe.data, float(np.median(counted[:, late])))
+    those = history.s_tag[counted] if counted.any() else history.s_tag
+    k = steepness(recipe.data, float(np.median(those[:, late])))
     least, most = (order / k for order in ORDER[recipe.optimizer])
     return Growth(
         tail=recipe.data,
@@ -90,7 +99,8 @@ def growth(trained: Trained, found: Bool[np.ndarray, " seed"]) -> Growth:
         step=history.step,
         s_tag=history.s_tag,
         loss=history.loss,
-        found=found,
+        counted=counted,
+        fvu=fvu,
         slope=log_slope(history.step[late], history.s_tag[:, late]),
         steepness=k,
         least=least,

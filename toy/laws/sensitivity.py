@@ -1,6 +1,6 @@
 """What a small change of a matrix does to f: the first order, and its closed form at the theorem.
 
-At the theorem's weights with every r_j small, layer 2 is uniform after [SEP] and (A1 E)_j = [0, -s].
+At the theorem's weights with every r_j small, layer 2 is uniform after [SEP], (A1 E)_j = [0, -s].
 With V the mean of (x_j - m)^2 after [SEP] and tau = s - 1,
 
     change of M:     df = V (x_T dM11 + tau dM21)          (dM12, dM22: 0)
@@ -59,7 +59,7 @@ def _hessians(
 
 
 def hessians(weights: Weights, sequences: Sequences) -> dict[str, Hessian]:
-    """H by matrix for every seed, from exact derivatives in float64; W_K2 has to be the identity."""
+    """H by matrix for every seed, from exact derivatives in float64; W_K2 has to be 1."""
     with jax.enable_x64(True):
         cast = Weights(*(jnp.asarray(field, dtype=jnp.float64) for field in weights))
         found = _hessians(cast, shared(sequences), jnp.asarray(sequences.weight))

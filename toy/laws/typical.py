@@ -5,8 +5,8 @@ With d = 1 the leak is e^{-(s-1)^2} and what remains is first order in e^{1-s} o
     B         ->  (X / 2) (s - 1)^2 e^{1-s} ((T - 1) e^{X^2} - 1 - (t - 1) e^{-X^2}),
     |f - m|   ->          (s - 1)^2 e^{1-s} |K|,   K = mean_j (c_j - c)(x_j - m)  (`linear`),
 
-so that B / |f - m| tends to kappa(x) = X ((T - 1) e^{X^2} - 1 - (t - 1) e^{-X^2}) / (2 |K|), a number
-of the input alone: the right rate, a worst case's constant. X is each input's own max |x_i|.
+so that B / |f - m| tends to kappa(x) = X ((T - 1) e^{X^2} - 1 - (t - 1) e^{-X^2}) / (2 |K|), which
+is a number of the input alone: the right rate, a worst case's constant. X is max |x_i| of each.
 """
 
 from typing import NamedTuple
