@@ -70,7 +70,7 @@ def spectra(
         for values, colour, label in zip(
             groups,
             (RED, BLUE, INK),
-            ("sink heads of layer 1", "other heads of layer 1", "before training"),
+            ("sink or release heads", "other heads", "before training"),
             strict=True,
         ):
             _spectrum(axes, values, colour, label)

@@ -121,24 +121,29 @@ def _breaks(result: "Result") -> Section:
     return Section("What breaks it", [], [table], [picture])
 
 
+ROLES = ("sink heads", "release heads")  # of layer 1, of layer 2
+
+
 def _heads(
-    variant: "Variant", kind: str, start: bool
-) -> tuple[Float[np.ndarray, "head k"], Float[np.ndarray, "head k"]]:
-    """Singular values of layer 1's sink heads and of its other heads, over seeds that average."""
-    sinks, others = [], []
+    variant: "Variant", layer: int, kind: str
+) -> tuple[Float[np.ndarray, "role k"], Float[np.ndarray, "other k"], Float[np.ndarray, "start k"]]:
+    """Singular values of the heads that catch (layer 0) or release (1), the others, the start.
+
+    Over seeds that average. A head catches with over 0.9 of its attention on [SEP], and releases
+    with over 0.9 of the read-out's on what follows [SEP].
+    """
+    role, others, start = [], [], []
     for one in variant.dossiers:
         if not one.seen.fvu < FOUND:
             continue
-        values = getattr(one.start if start else one.ranks, kind)[0]
-        for head, mass in enumerate(one.seen.sink[0]):
-            (sinks if mass > SINK else others).append(values[head])
-    k = result_k(variant)
-    return np.reshape(sinks, (-1, k)), np.reshape(others, (-1, k))
-
-
-def result_k(variant: "Variant") -> int:
-    """Singular values of a head."""
-    return variant.shape.d_head
+        masses = one.seen.sink[0] if layer == 0 else one.seen.readout[layer, :, -1]
+        start.extend(getattr(one.start, kind)[layer])
+        for values, mass in zip(getattr(one.ranks, kind)[layer], masses, strict=True):
+            (role if mass > SINK else others).append(values)
+    role, others, start = (
+        np.reshape(group, (-1, variant.shape.d_head)) for group in (role, others, start)
+    )
+    return role, others, start
 
 
 KINDS = {
@@ -150,49 +155,67 @@ KINDS = {
 
 
 def _low_rank(result: "Result") -> Section:
-    from toy.larger.ranks import effective, second_over_first
-
-    rows = []
-    for variant in result.variants:
-        for kind, title in KINDS.items():
-            sinks, others = _heads(variant, kind, start=False)
-            before = np.concatenate(_heads(variant, kind, start=True))
-            if not len(before):
-                continue
-            rows.append(
-                (
-                    variant.name,
-                    title,
-                    *(
-                        "–"
-                        if not len(group)
-                        else f"{_spread(effective(group))} · "
-                        f"{np.median(second_over_first(group)):.2f}"
-                        for group in (sinks, others, before)
-                    ),
-                )
-            )
-    first = result.variants[0]
+    able = [v for v in result.variants if v.shape.layers > 1 and (_each(v, _fvu) < FOUND).any()]
+    if not able:
+        return Section("Is it of low rank?", ["No seed averages: there is nothing to look at."])
     pictured = {
-        KINDS[kind]: (
-            *_heads(first, kind, start=False),
-            np.concatenate(_heads(first, kind, start=True)),
-        )
-        for kind in ("QK", "QK_data", "OV_data")
+        f"layer {layer + 1}: {KINDS[kind]}": _heads(able[0], layer, kind)
+        for layer, kind in ((0, "QK_data"), (1, "QK"), (1, "QK_data"))
     }
-    table = Table(
-        ("variant", "matrix", "sink heads", "other heads", "before training"),
-        rows,
-        "Effective rank (median and range of heads of layer 1 in seeds that average) · median "
-        f"σ₂/σ₁. Each could be {result_k(first)}. On data: weighted by what the head reads.",
-    )
     picture = Picture(
         "larger-spectra",
         larger_pictures.spectra(pictured),
-        "Singular values of layer 1's heads over the largest, median and 90% of heads, variant "
-        f"“{first.name}”.",
+        "Singular values over the largest, median and 90% of heads, variant "
+        f"“{able[0].name}”; a layer's “sink or release heads” are those that play its part.",
     )
-    return Section("Is it of low rank?", [], [table], [picture])
+    return Section("Is it of low rank?", [], [_truncations(able), _ranks(able)], [picture])
+
+
+def _ranks(able: "list[Variant]") -> Table:
+    from toy.larger.ranks import effective, second_over_first
+
+    rows = []
+    for variant in able:
+        for layer, role in enumerate(ROLES):
+            for kind, title in KINDS.items():
+                cells = [
+                    f"{_spread(effective(group))} · {np.median(second_over_first(group)):.2f}"
+                    if len(group)
+                    else "–"
+                    for group in _heads(variant, layer, kind)
+                ]
+                rows.append((variant.name, f"{layer + 1}: {role}", title, *cells))
+    return Table(
+        ("variant", "layer", "matrix", "these heads", "other heads", "before training"),
+        rows,
+        "Effective rank (median and range of heads in seeds that average) · median σ₂/σ₁. Each "
+        f"could be {able[0].shape.d_head}. On data: weighted by what the head reads, which in "
+        "layer 1 has few dimensions to begin with.",
+    )
+
+
+def _truncations(able: "list[Variant]") -> Table:
+    ranks = able[0].dossiers[0].truncated.rank
+    rows = []
+    for variant in able:
+        for layer in range(2):
+            for kind, title in (("QK", "W_Q W_Kᵀ"), ("OV", "W_V W_O")):
+                found = [
+                    getattr(one.truncated, kind)[layer]
+                    for one in variant.dossiers
+                    if one.seen.fvu < FOUND
+                ]
+                cells = [
+                    f"{np.median(errors):.3g}, {int((errors < FOUND).sum())}/{len(errors)}"
+                    for errors in np.transpose(found)
+                ]
+                rows.append((variant.name, str(layer + 1), title, *cells))
+    return Table(
+        ("variant", "layer", "matrix", *(f"rank {rank}" for rank in ranks)),
+        rows,
+        "Variance unexplained when every head of a layer keeps only this many directions (median "
+        "of the seeds that average), and how many of them still average.",
+    )
 
 
 def _probes(result: "Result") -> Section:

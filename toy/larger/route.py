@@ -26,6 +26,7 @@ from toy.larger.model import Weights
 from toy.larger.observe import Seen, forward, observe, places
 from toy.larger.ranks import Ranks, ranks
 from toy.larger.train import Recipe, Trained, task
+from toy.larger.truncate import Truncated, truncated
 from toy.tasks import Batch
 
 Route = Literal["none", "sink", "shared", "uniform", "subtract", "other"]
@@ -54,6 +55,7 @@ class Dossier(NamedTuple):
     effects: Effects
     ranks: Ranks
     start: Ranks
+    truncated: Truncated
     verdict: Verdict
 
 
@@ -93,8 +95,15 @@ def study(recipe: Recipe, start: Weights, weights: Weights, batch: Batch) -> Dos
     """Measure, break and judge one seed."""
     shape, at = recipe.shape, places(batch)
     seen, broken = observe(shape, weights, batch), effects(shape, weights, batch)
-    before, after = (ranks(shape, w, forward(shape, w, batch)[1], at) for w in (start, weights))
-    return Dossier(seen, broken, after, before, verdict(seen, broken))
+    left = forward(shape, weights, batch)[1]
+    return Dossier(
+        seen=seen,
+        effects=broken,
+        ranks=ranks(shape, weights, left, at),
+        start=ranks(shape, start, forward(shape, start, batch)[1], at),
+        truncated=truncated(shape, weights, batch, left, at),
+        verdict=verdict(seen, broken),
+    )
 
 
 def study_all(
