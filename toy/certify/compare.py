@@ -58,7 +58,8 @@ def ratio(T: int, t: int, X: Fraction, box: Box) -> Interval:
 
     Both have an uneven part and a leak, whose sizes fall by many orders of magnitude along s. Each
     part is divided by its counterpart first, with what they share (G e, or e^L) cancelled by hand;
-    the ratio is a mean of the two, weighted by the parts of B. Raises `Poisoned`.
+    the ratio is a mean of the two, weighted by the parts of B. Where B is of no use, |f - m| <= 2 X
+    is. Raises `Poisoned`.
     """
     model, theorem = model_of(T, t, box), theorem_of(T, t, X, box)
     leak = _leak_ratio(T, t, X, box, model, theorem)
@@ -67,7 +68,8 @@ def ratio(T: int, t: int, X: Fraction, box: Box) -> Interval:
     unevenness = _uneven_ratio(T, t, X, model, theorem)
     share = 1 / (1 + theorem.leak / theorem.uneven)
     both = hull(leak.hi) + share * (hull(unevenness.hi) - hull(leak.hi))
-    return Interval(arb(0), both.hi)
+    trivial = 2 * X / (theorem.uneven + theorem.leak)
+    return Interval(arb(0), min(both.hi, trivial.hi))
 
 
 def _uneven_ratio(T: int, t: int, X: Fraction, model: Model, theorem: Bound) -> Interval:

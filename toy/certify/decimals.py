@@ -172,8 +172,8 @@ class Case:
 def ratio(T: int, t: int, X: Fraction, box: Box) -> Decimal:
     """A number that |f - m| / B does not exceed on the box, both at the same s, b, d.
 
-    The mean of the ratios of both parts, weighted with the parts of B. Raises `Rejected`,
-    `decimal.DecimalException`.
+    The mean of the ratios of both parts, weighted with the parts of B; or 2 X / B. Raises
+    `Rejected`, `decimal.DecimalException`.
     """
     case = Case(T, t, X, box)
     leak = case.leak()
@@ -183,22 +183,28 @@ def ratio(T: int, t: int, X: Fraction, box: Box) -> Decimal:
     other = span(2 * t - 1).over(case.level.exp() * case.n + (t - 1))
     weight = span(1).over(other.over(part) + 1)
     low, high = Span(leak, leak), Span(uneven, uneven)
-    return (low + weight * (high - low)).hi
+    return min((low + weight * (high - low)).hi, span(2).over(part + other).hi)
 
 
 def spread(x: list[Ends], c: list[Span]) -> Span:
-    """sum c_j (x_j - mean x): affine in c at the middles of x, around it sum (c_j - mean c) e_j."""
+    """sum c_j (x_j - mean x), which is sum c_j (p_j - mean p) + sum (c_j - mean c) (x_j - p_j).
+
+    Once with every p_j the middle of all x, once with p_j the middle of x_j; the narrower holds.
+    """
     n = len(x)
     middle = [(low + high) / 2 for low, high in x]
     mean, reach = sum(middle, Fraction(0)) / n, [(high - low) / 2 for low, high in x]
     level = total(c_j * (p - mean) for c_j, p in zip(c, middle, strict=True))
-    floor, single, together = total(Span(v.lo, v.lo) for v in c), span(0), Decimal(0)
+    floor, single, double = total(Span(v.lo, v.lo) for v in c), span(0), Decimal(0)
     for j, (h, own) in enumerate(zip(reach, c, strict=True)):
         rest = total(v for k, v in enumerate(c) if k != j)
         single = single + ((own * (n - 1) - rest).over(n)).size() * h
         part = Fraction(j, n)  # the largest sum of c_i - mean c over a set of j of them
         gains = sorted((Span(v.hi, v.hi) * (1 - part) + Span(v.lo, v.lo) * part).hi for v in c)
-        best = total(Span(g, g) for g in gains[n - j :]) - floor * part
-        together = max(together, best.hi)
-    around = min(single.hi, (Span(together, together) * (2 * max(reach))).hi)
-    return level + Span(around.copy_negate(), around)
+        double = max(double, (total(Span(g, g) for g in gains[n - j :]) - floor * part).hi)
+    deviation = Span(double, double) * 2  # the largest sum |c_j - mean c|
+    around = min(single.hi, (deviation * max(reach)).hi)
+    inner = level + Span(around.copy_negate(), around)
+    half = (max(high for _, high in x) - min(low for low, _ in x)) / 2
+    outer = (deviation * half).hi
+    return Span(max(outer.copy_negate(), inner.lo), min(outer, inner.hi))

@@ -87,22 +87,27 @@ def leaked(t: int, model: Model) -> Interval:
 def uneven(x: list[Interval], lifts: list[Interval]) -> Interval:
     """sum_j c_j (x_j - mean x) for c_j in `lifts`, x_j in `x`, each free of the others.
 
-    With x_j = p_j + e_j, p_j the middles and |e_j| <= h_j, and c the mean of c_j, it is
-    sum_j c_j (p_j - mean p) + sum_j (c_j - c) e_j. The first is affine in c. The second is at most
-    max_j h_j * sum_j |c_j - c|, and at most sum_j h_j |c_j - c|, term by term.
+    For any p_j, with c the mean of the c_j, it is
+    sum_j c_j (p_j - mean p) + sum_j (c_j - c) (x_j - p_j), the first affine in c. With all p_j the
+    middle of [min x, max x], the first is 0 and the second at most half of that length times
+    sum_j |c_j - c|. With p_j the middle of x_j, and h_j its radius, the second is at most
+    max_j h_j * sum_j |c_j - c|, and at most sum_j h_j |c_j - c|. The narrower result holds.
     """
     n = len(x)
+    deviation = _deviation(lifts)
+    everything, whole = total(lifts), union(x)
+    outer = ((hull(whole.hi) - hull(whole.lo)) / 2 * deviation).hi
     middles = [number.middle for number in x]
     mean = total(middles) / n
     radii = [(number - p).magnitude().hi for number, p in zip(x, middles, strict=True)]
     lean = total(c * (p - mean) for c, p in zip(lifts, middles, strict=True))
-    everything = total(lifts)
     single = total(
         hull(h) * ((c * (n - 1) - hull(everything.lo - c.lo, everything.hi - c.hi)) / n).magnitude()
         for h, c in zip(radii, lifts, strict=True)
     )
-    spread = min(single.hi, (hull(max(radii)) * _deviation(lifts)).hi)
-    return lean + Interval((-hull(spread)).lo, spread)
+    spread = min(single.hi, (hull(max(radii)) * deviation).hi)
+    inner = lean + Interval(-spread, spread)
+    return Interval(max(-outer, inner.lo), min(outer, inner.hi))
 
 
 def _deviation(lifts: list[Interval]) -> Interval:
