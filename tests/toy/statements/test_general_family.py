@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from toy.errors import NoMagnitude, NoSegment, NotFinite, Refused
 from toy.statements import general_family as general
+from toy.statements.general_modulation import modulation
 from toy.transformer import Weights, forward
 
 UNIT = float(np.finfo(np.float64).eps)
@@ -148,3 +149,39 @@ def test_refusals():
         general.subtraction(7, 3, log_gain=float("nan"))
     with pytest.raises(NoMagnitude):
         general.subtraction_bound(7, 3, 0.0, log_gain=5.0)
+
+
+@pytest.mark.parametrize(("T", "t"), [(7, 3), (16, 6), (9, 8)])
+def test_modulation_converges_without_a_sink(T, t, measured):
+    """C6 in flax, O(kappa log(1/kappa)): a tenth of kappa leaves less than a fifth of the error."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, (301, T))
+    x[0], x[1::2] = 1, np.sign(x[1::2])
+    worst = []
+    for kappa in (1e-2, 1e-3, 1e-4):
+        f, trace = forward(modulation(T, t, kappa), x, t)
+        worst.append(np.abs(f - x[:, t:].mean(axis=1)).max())
+        assert trace.pattern[0, :, 0, t:, t - 1].max() <= 1 / (1 + np.exp(1 - kappa**2 / 4))
+        assert np.abs(trace.resid[1]).max() < 1.001
+    assert worst[1] < worst[0] / 5
+    assert worst[2] < worst[1] / 5
+    measured(f"C6 in flax, T = {T}, t = {t}", ", ".join(f"{v:.1e}" for v in worst), "kappa log")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_modulation_in_many_digits(seed):
+    """The float64 error is that of the weights, not of the pass: kappa = 1e-3, T odd."""
+    rng = np.random.default_rng(seed)
+    x = rng.uniform(-1, 1, 7)
+    weights = modulation(7, 3, 1e-3)
+    f, _ = forward(weights, x[None], 3)
+    error = exactly(weights, x, 3)
+    assert abs(float(error)) < 0.02
+    assert abs(f[0] - x[3:].mean() - float(error)) < 64 * UNIT * float(np.abs(weights.W_V2).max())
+
+
+def test_modulation_refuses_what_float64_cannot_hold():
+    with pytest.raises(Refused, match="kappa in"):
+        modulation(7, 3, 1e-6)
+    with pytest.raises(Refused, match="t >= 2"):
+        modulation(7, 1, 1e-2)
