@@ -14,6 +14,8 @@ import numpy as np
 from toy.errors import Refused
 from toy.statements import (
     alternatives,
+    general_family,
+    general_sink,
     last_segment,
     limits,
     logits,
@@ -29,6 +31,30 @@ from toy.statements.claim import Claim, Found, examine
 
 __all__ = ["CLAIMS", "Claim", "Found", "check", "examine"]
 
+_BEYOND = {
+    "C5: [SEP] subtracts": Claim(
+        "|f - m| <= (T-1)/n (t-1 + e^{s(s-1)}) e^-G max|x|, for all real x and any s but 1",
+        "Beyond family F",
+        general_family.subtraction_errors,
+    ),
+    "C5: no sink": Claim(
+        "A1[i, t] <= 1/(1 + e^{1-s} (1 + (t-1) e^{-X^2})) after [SEP]",
+        "Beyond family F",
+        general_family.subtraction_sinks,
+    ),
+    "N2' (i): the gain": Claim("G a >= Lam", "Beyond family F", general_sink.gain_forced),
+    "N2' (ii): the sink": Claim(
+        "1 - a <= (n-2 + t e^{z^2}) U / ((n-2) Lam), any s_num",
+        "Beyond family F",
+        general_sink.sink_forced,
+    ),
+    "N2' (iii): the outlier": Claim(
+        "s_tag + |s_num| z >= 1 + log((n-2) Lam/U - t e^{z^2})",
+        "Beyond family F",
+        general_sink.scale_forced,
+    ),
+}
+
 CLAIMS: dict[str, Claim] = {
     **sufficiency.CLAIMS,
     **one_layer.CLAIMS,
@@ -41,6 +67,7 @@ CLAIMS: dict[str, Claim] = {
     **widths.CLAIMS,
     **statistics.CLAIMS,
     **limits.CLAIMS,
+    **_BEYOND,
 }
 
 

@@ -74,7 +74,7 @@ def below_maximum(n: int, beta: float) -> float:
 
     Raises `Refused` unless n >= 1 and beta > 0.
     """
-    if n < 1 or beta <= 0:
+    if n < 1 or not beta > 0:
         raise Refused(f"n = {n}, beta = {beta:.6g}: give at least one number and beta > 0")
     w, goal = np.log(n), (n - 1) / np.e
     for _ in range(60):  # Newton on w e^w, convex and rising, from above
