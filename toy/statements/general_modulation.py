@@ -8,8 +8,8 @@ E = e^{s^2 + kappa^2 - s}, A = E / (E + t - 1) and N = -(E + t - 1)^2 / (n E kap
 
     a_t = E / (E + sum_{k<t} e^{kappa x_k}) = A + sum_{k<t} x_k / (n N p) + O(kappa^2).
 
-[SEP]'s own tag sees the sum of the numbers before it. Read with v = N / (w (1-s)), it takes that sum
-from the sum of all numbers, which layer 2 adds with weights 1/D each. f(0) vanishes to leading
+[SEP]'s own tag sees the sum of the numbers before it. Read with v = N / (w (1-s)) it takes that
+sum from that of all numbers, which layer 2 adds with weights 1/D each. f(0) vanishes to leading
 order where 1 - s = (1 - w) / (p (1 + w (V kappa / N - A))). Then |f - m| = O(kappa log(1/kappa))
 uniformly on [-X, X]^T, while A1[i, t] <= 1 / (1 + e^{1 - kappa^2 / 4}) for every x.
 """
