@@ -51,11 +51,13 @@ def check(path: Path) -> Checked:
     s, b, d = ((number(content[name][0]), number(content[name][1])) for name in "sbd")
     if not 1 <= t < T <= LONGEST:
         raise Rejected(f"T = {T}, t = {t}: not 1 <= t < T <= {LONGEST}")
+    if any(low > high for low, high in (s, b, d)):
+        raise Rejected("an interval of s, b or d has its ends in the wrong order: it is empty")
     if not (X > 0 and fraction > 0 and s[0] > 1 and d[0] > 0):
         raise Rejected("X > 0, fraction > 0, s > 1 and d > 0 do not hold in the whole cell")
     box = {f"x{i}": (-X, X) for i in range(1, T + 1) if i != t} | {"s": s, "b": b, "d": d}
     steps = sorted(tuple(leaf.split(" ")) if leaf else () for leaf in leaves)
-    for leaf, part in parts(steps, 0, box):
+    for leaf, part in list(parts(steps, 0, box)):  # that they fill it is known before any of them
         claimed = number(leaves[" ".join(leaf)])
         try:
             found = ratio(T, t, X, part)

@@ -81,6 +81,8 @@ def span(low: "Span | int | Fraction", high: Fraction | None = None) -> Span:
     if isinstance(low, Span):
         return low
     high = Fraction(low) if high is None else high
+    if low > high:
+        raise Rejected(f"no interval from {low} to {high}")
     return Span(
         DOWN.divide(low.numerator, low.denominator), UP.divide(high.numerator, high.denominator)
     )

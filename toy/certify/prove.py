@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from fractions import Fraction
-from itertools import count
 from typing import NamedTuple
 
 from toy.certify import compare, enclose
@@ -79,8 +78,8 @@ def prove(
 def _search(
     statement: Statement, boxes: int, until: float, advance: Callable[[int, int], object]
 ) -> Proof:
-    numbers = count()
-    waiting = [_node(statement, (), statement.box, next(numbers))]
+    seen = 1
+    waiting = [_node(statement, (), statement.box, seen)]
     proved: list[Leaf] = []
     while waiting:
         advance(len(proved), len(waiting))
@@ -88,15 +87,15 @@ def _search(
         if node.claim is not None:
             proved.append(Leaf(node.path, node.claim))
             continue
-        seen = next(numbers)
-        if seen + 1 >= boxes or time.monotonic() > until:
+        if seen + 2 > boxes or time.monotonic() > until:
             refute(statement, [{axis: middle(ends) for axis, ends in node.box.items()}])
             raise NotProved(_where(node, statement, seen, len(waiting) + 1))
         axis = _longest(statement, node.box)
         for sign, half in zip("-+", halves(node.box, axis), strict=True):
             path = (*node.path, axis + sign)
-            heapq.heappush(waiting, _node(statement, path, half, next(numbers)))
-    return Proof(statement, tuple(sorted(proved)), next(numbers))
+            seen += 1
+            heapq.heappush(waiting, _node(statement, path, half, seen))
+    return Proof(statement, tuple(sorted(proved)), seen)
 
 
 def _node(statement: Statement, path: tuple[str, ...], box: Box, number: int) -> _Node:
