@@ -47,6 +47,11 @@ COMMANDS = {
         "Does the theorem hold, to the last digit?",
         "ctr toy verify --out out/verify",
     ),
+    "toy audit": Command(
+        "experiments.toy_audit",
+        "Where does a float say “exact” while the true error is large?",
+        "ctr toy audit --d 1e6 --out out/audit",
+    ),
     "toy certify": Command(
         "experiments.toy_certify",
         "Is the bound proved on a whole box of inputs and parameters?",
@@ -61,6 +66,11 @@ COMMANDS = {
         "experiments.toy_sweep",
         "Which start, optimiser and data tail lead to the mechanism? Resumable.",
         "ctr toy sweep --optimizers adam muon --seeds 256 --out out/sweep",
+    ),
+    "toy speed": Command(
+        "experiments.toy_speed",
+        "How fast is the vmapped training, beside a PyTorch loop over seeds?",
+        "ctr toy speed --out out/speed",
     ),
     "toy larger": Command(
         "experiments.toy_larger",
@@ -80,6 +90,9 @@ COMMANDS |= {
         "mechanism": "What do both layers do to one sequence? (Catch, tag, release: figure 1)",
         "limits": "How fast do layer 1's attention weights converge? (figure 6)",
         "bound": "How far are the error bounds from the worst error that a search finds?",
+        "frontier": "What loss can an embedding scale reach, by data tail?",
+        "ranks": "When does low rank form, and in which matrix?",
+        "atlas": "Which initial signs lead to the mechanism?",
         "animation": "Catch, tag and release as the embedding scale of [SEP] grows.",
     }.items()
 }

@@ -5,14 +5,16 @@ b = 0) in float32, bfloat16 and float64, with a softmax that subtracts its maxim
 not, against `theorem.residual`. Three things are predicted, u the unit roundoff and M the greatest
 number of a format:
 
-    tags agree to the last bit      from s = 1 + X^2 + log(T-1) + log(1/u) on, whatever x is
+    tags agree to the last bit      from s = 1 + X^2 + log(T-1) + log(1/u) or so, whatever x is
     exp(score) overflows            where s^2 > log M (row of [SEP]), or q max_j tau_j > log M
     the score itself overflows      where s^2 > M, or q max_j tau_j > M
 
-Scores are at most s^2 in layer 1 ([SEP] with itself) and q tau_j in layer 2.
+Scores are at most s^2 in layer 1 ([SEP] with itself) and q tau_j in layer 2. docs/floats.md has
+the reasons and what was measured.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import jax
@@ -28,11 +30,23 @@ FORMATS: tuple[Format, ...] = ("bfloat16", "float32", "float64")
 Softmax = Literal["shifted", "naive"]
 
 
-class Audit(NamedTuple):
-    """One format, one softmax, one d, the same inputs at every scale.
+class Truth(NamedTuple):
+    """What the exact model does: inputs, weights, and at each scale f - m and df/ds."""
 
-    Errors and gradients are the largest over the inputs. `reported` is |f - m| with m rounded to
-    the format: 0 means that no better answer exists in it, NaN that there is none.
+    x: Float[np.ndarray, "case seq"]
+    t: int
+    d: float
+    s_tag: Float[np.ndarray, " scale"]
+    error: Float[np.ndarray, "scale case"]
+    slope: Float[np.ndarray, "scale case"]
+
+
+class Audit(NamedTuple):
+    """One format and one softmax, the same inputs at every scale.
+
+    Errors are the largest over the inputs; df/ds is of the input where it is steepest. `reported`
+    is |f - m| with m rounded to the format: 0 means that no better answer exists in it, NaN that
+    there is none.
     """
 
     format: Format
@@ -42,7 +56,7 @@ class Audit(NamedTuple):
     true: Float[np.ndarray, " scale"]
     reported: Float[np.ndarray, " scale"]
     identical: Bool[np.ndarray, " scale"]  # all tags after [SEP] agree to the last bit
-    slope: Float[np.ndarray, " scale"]  # df/ds, exactly
+    slope: Float[np.ndarray, " scale"]
     slope_reported: Float[np.ndarray, " scale"]
     floor: float  # u X: one rounding of the mean
 
@@ -62,6 +76,11 @@ class Audit(NamedTuple):
         return _from(self.s_tag, np.isnan(self.reported))
 
     @property
+    def flat_from(self) -> float:
+        """The first scale from which on df/ds is exactly 0: nothing can be learned any more."""
+        return _from(self.s_tag, self.slope_reported == 0)
+
+    @property
     def blind_from(self) -> float:
         """The first scale from which on no digit of df/ds is right; NaN if some always is."""
         off = np.abs(self.slope_reported - self.slope)
@@ -79,9 +98,18 @@ def unit_roundoff(format: Format) -> float:
     return float(jnp.finfo(format).eps) / 2
 
 
-def saturation_scale(T: int, X: float, format: Format) -> float:
-    """1 + X^2 + log(T - 1) + log(1/u): above it every r_i is below u, and 1 + r_i rounds to 1."""
-    return float(1 + X * X + np.log(T - 1) - np.log(unit_roundoff(format)))
+def saturation_scale(T: int, X: float, format: Format, softmax: Softmax = "shifted") -> float:
+    """1 + X^2 + log(T - 1) + log(1/u): above it r_i <= u, and 1 + r_i rounds to 1.
+
+    log 2 more where a naive softmax adds r_i e^s to e^s, whose half spacing may be u e^s / 2, and
+    in bfloat16, which is compiled to divide in float32 and round 1 / (1 + r_i) afterwards. Scores
+    and exponentials are rounded too, by at most 2 u (1 + X^2) + 4 u in the exponent.
+    """
+    u = unit_roundoff(format)
+    room = 2 * u * (1 + X * X) + 4 * u
+    if softmax == "naive" or format == "bfloat16":
+        room += np.log(2)
+    return float(1 + X * X + np.log(T - 1) - np.log(u) + room)
 
 
 def overflow_scale(
@@ -133,12 +161,14 @@ def literal(
 
 
 def rounded(values: Float[np.ndarray, "*any"] | float) -> Float[np.ndarray, "*any"]:
-    """The nearest bfloat16 numbers, which every format here holds exactly."""
-    return np.asarray(jnp.asarray(values, dtype=jnp.bfloat16)).astype(np.float64)
+    """The nearest numbers of 8 significant bits, which every format here holds exactly."""
+    mantissa, exponent = np.frexp(np.asarray(values, dtype=np.float64))
+    return np.asarray(np.ldexp(np.rint(mantissa * 256) / 256, exponent))
 
 
-def _model(format: Format, kind: Softmax, t: int) -> Callable[..., tuple[Array, Array, Array]]:
-    """x, s, d -> outputs, tags and df/ds, compiled."""
+@lru_cache
+def _model(kind: Softmax, t: int) -> Callable[..., tuple[Array, Array, Array]]:
+    """x, s, d -> outputs, tags and df/ds, compiled once a format and shape."""
 
     def both(x: Array, s: Array, d: Array) -> tuple[Array, Array, Array]:
         (f, tags), (slope, _) = jax.jvp(
@@ -149,55 +179,56 @@ def _model(format: Format, kind: Softmax, t: int) -> Callable[..., tuple[Array, 
     return jax.jit(both)
 
 
-def _true_slope(x: Float[np.ndarray, "case seq"], t: int, s: float, d: float) -> np.ndarray:
-    """df/ds by a central difference of the residual, whose m does not depend on s."""
-    step = 1e-5 * (s - 1)
-    high, low = (theorem.residual(x, t, s_tag=s + h, d=d) for h in (step, -step))
-    return (high - low) / (2 * step)
-
-
-def audit(
+def truth(
     x: Float[np.ndarray, "case seq"],
     t: int,
-    scales: Sequence[float],
-    *,
+    s_tag: Float[np.ndarray, " scale"],
     d: float = 1.0,
-    format: Format = "float32",
-    softmax: Softmax = "shifted",
-) -> Audit:
-    """What one format reports of the error at each scale, beside the truth.
+) -> Truth:
+    """f - m by `theorem.residual`, df/ds by its central difference, as m does not depend on s.
 
-    x, the scales and d must be bfloat16 numbers (see `rounded`), so that all formats are asked the
-    same question. Raises `Refused` if they are not, else as `theorem.residual`.
+    x, s_tag and d must have 8 significant bits (see `rounded`), so that all formats are asked
+    the same question. Raises `Refused` if they are not, else as `theorem.residual`.
     """
-    for name, values in (("x", x), ("scales", np.asarray(scales)), ("d", np.asarray(d))):
+    for name, values in (("x", x), ("s_tag", s_tag), ("d", np.asarray(d))):
         if not np.array_equal(rounded(values), values):
-            raise Refused(f"{name} holds numbers that bfloat16 rounds: pass them through `rounded`")
-    true = [theorem.residual(x, t, s_tag=s, d=d) for s in scales]
-    slopes = [_true_slope(x, t, s, d) for s in scales]
-    mean = x[:, t:].mean(axis=1)
+            raise Refused(
+                f"{name} holds numbers of more bits than bfloat16 has: pass them through `rounded`"
+            )
+    error, slope = [], []
+    for s in s_tag:
+        step = 1e-5 * (s - 1)
+        low, middle, high = (
+            theorem.residual(x, t, s_tag=float(s + h), d=d) for h in (-step, 0.0, step)
+        )
+        error.append(middle)
+        slope.append((high - low) / (2 * step))
+    return Truth(x, t, d, s_tag, np.stack(error), np.stack(slope))
+
+
+def audit(exact: Truth, format: Format = "float32", softmax: Softmax = "shifted") -> Audit:
+    """What one format reports at each scale, beside the truth."""
+    dtype = jnp.dtype(format)
     with jax.enable_x64(format == "float64"):
-        dtype = jnp.dtype(format)
-        model = _model(format, softmax, t)
-        cast = jnp.asarray(x, dtype=dtype)
-        wanted = np.asarray(jnp.asarray(mean, dtype=dtype), dtype=np.float64)
-        seen = [model(cast, jnp.asarray(s, dtype=dtype), jnp.asarray(d, dtype)) for s in scales]
-    outputs, tags, found = (
-        np.stack([np.asarray(v).astype(np.float64) for v in column])
+        model = _model(softmax, exact.t)
+        x, s_tag, d = (jnp.asarray(v, dtype=dtype) for v in (exact.x, exact.s_tag, exact.d))
+        mean = jnp.asarray(exact.x[:, exact.t :].mean(axis=1), dtype=dtype)
+        seen = [model(x, s, d) for s in s_tag]
+    outputs, tags, slopes = (
+        np.stack([np.asarray(value).astype(np.float64) for value in column])
         for column in zip(*seen, strict=True)
     )
-    after = tags[:, :, t:]
-    pick = np.abs(slopes).argmax(axis=1)
-    rows = np.arange(len(pick))
+    after = tags[:, :, exact.t :]
+    steepest = np.arange(len(slopes)), np.abs(exact.slope).argmax(axis=1)
     return Audit(
         format=format,
         softmax=softmax,
-        d=d,
-        s_tag=np.asarray(scales, dtype=np.float64),
-        true=np.abs(true).max(axis=1),
-        reported=np.abs(outputs - wanted).max(axis=1),
+        d=exact.d,
+        s_tag=exact.s_tag,
+        true=np.abs(exact.error).max(axis=1),
+        reported=np.abs(outputs - np.asarray(mean).astype(np.float64)).max(axis=1),
         identical=(after == after[:, :, :1]).all(axis=(1, 2)),
-        slope=np.asarray(slopes)[rows, pick],
-        slope_reported=found[rows, pick],
-        floor=unit_roundoff(format) * float(np.abs(x).max()),
+        slope=exact.slope[steepest],
+        slope_reported=slopes[steepest],
+        floor=unit_roundoff(format) * float(np.abs(exact.x).max()),
     )
