@@ -17,8 +17,17 @@ SMALLEST = {
     "mechanism": {"T": 7, "t": 3},
     "limits": {"T": 7, "t": 3},
     "bound": {"T": 7, "t": 3, "scales": 4, "starts": 5},
+    "frontier": {"sequences": 200},
+    "ranks": {"seeds": 4, "steps": 800},
+    "atlas": {"seeds": 5, "steps": 20},
     "animation": {"T": 7, "t": 3, "frames": 3},
 }
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path, monkeypatch):
+    """A sweep leaves its state where it is asked."""
+    monkeypatch.chdir(tmp_path)
 
 
 def ask(name: str, **options):
