@@ -38,8 +38,9 @@ def ranks(found: "Ranks", history: "History", seeds: int, of: int) -> Section:
     ]
     text = [
         f"σ₂/σ₁ ends at {np.median(found.ratio_QK):.4f} for W_Q W_K and at "
-        f"{np.median(found.ratio_V1):.2f} for W_V of layer 1 (medians). The first becomes of rank "
-        "one before the loss has fallen; the second never does in most seeds.",
+        f"{np.median(found.ratio_V1):.2f} for W_V of layer 1, their effective ranks at "
+        f"{np.median(found.rank_QK):.3f} and {np.median(found.rank_V1):.2f} (medians). The first "
+        "becomes of rank one before the loss has fallen; the second never does in most seeds.",
         "The second direction of W_V1 is a constant: after [SEP] all tokens read the same "
         "[s_num, -s_tag] through it, and it cancels what W_V2 reads of the tag. Without it, and "
         "with the best constant added to the output, the loss is what it was.",
@@ -90,7 +91,7 @@ def compression(trained: "Study", theorem: "Study") -> Section:
     picture = Picture(
         "law-compression",
         law_pictures.compression(trained),
-        "Dots: median over trained seeds, bars: range. What lies left of the axis is drawn on it.",
+        "Dots: median over trained seeds, bars: range.",
     )
     return Section("Compression: an entry matters, not the rank", text, tables, [picture])
 

@@ -128,7 +128,8 @@ def compression(found: "Study") -> Figure:
         axes.set_yticks(at, [row.name for row in rows])
         name = r"$W_V$ of layer 1" if matrix == "W_V1" else r"$W_Q W_K^\top$ of layer 2"
         axes.set(xlabel="change of the output / Var(target)", title=name)
-    panels[0].legend(fontsize=9, loc="upper left")
+    handles, labels = panels[0].get_legend_handles_labels()
+    canvas.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
     return canvas
 
 

@@ -47,6 +47,15 @@ def frontier(found: "Sequence[Frontier]") -> Section:
         "own error bar stays small. The best d falls at least as fast as 1/s, and faster for a "
         "heavier tail; d = 1 costs up to three orders of magnitude.",
     ]
+    others = "; ".join(
+        f"{one.tail}, s = {one.s_tag[len(one.s_tag) // 2]:g}: "
+        + ", ".join(f"{name} {ratio:.3f}" for name, ratio in one.others.items())
+        for one in found
+    )
+    text.append(
+        "W_V1 = diag(0, -w) and b could be free as well. They gain a percent at most, so that d "
+        f"alone makes the frontier; loss over that at w = 1, b = 0, with the best d: {others}."
+    )
     table = Table(
         columns,
         rows,
@@ -60,7 +69,7 @@ def frontier(found: "Sequence[Frontier]") -> Section:
     return Section("The loss frontier follows the tail of the numbers", text, [table], [picture])
 
 
-def growth(found: "Sequence[Growth]") -> Section:
+def growth(found: "Sequence[Growth]", frontiers: "Sequence[Frontier]") -> Section:
     """How s_tag grows with the logarithm of the step, by rule and tail."""
     rows = []
     for one in found:
@@ -78,11 +87,12 @@ def growth(found: "Sequence[Growth]") -> Section:
                 f"{np.median(one.s_tag[one.counted, -1]):.2f}" if len(those) else "–",
                 str(interval(those)) if len(those) else "–",
                 span,
+                str(interval(those * one.steepness)) if len(those) else "–",
             )
         )
     columns = (
         "rule", "step size", "numbers", "seeds with the sink", "variance unexplained", "s_tag",
-        "ds/dlog(step), last half", "predicted",
+        "ds/dlog(step), last half", "predicted", "times k",
     )  # fmt: skip
     text = [
         "Once the loss lies on its frontier, with k its slope there, s_tag grows like log(step): "
@@ -90,7 +100,8 @@ def growth(found: "Sequence[Growth]") -> Section:
         "of the loss, by something between under sign descent. Predictions take k at the median "
         "s_tag of the last half; nothing is fitted.",
         "The law speaks about constant step sizes on the frontier. A rule that has not arrived "
-        "there (variance unexplained far above the frontier's) grows otherwise.",
+        "there (variance unexplained far above the frontier's) grows otherwise: here gradient "
+        "descent, and Adam on Laplace numbers.",
     ]
     table = Table(columns, rows, "Mean over seeds with its 95% bootstrap interval.")
     picture = Picture(
@@ -98,7 +109,32 @@ def growth(found: "Sequence[Growth]") -> Section:
         law_pictures.growths(found),
         "Every seed with the sink; dashed, the predicted slope over the last half.",
     )
-    return Section("s_tag grows like the logarithm of the step", text, [table], [picture])
+    title = "s_tag grows like the logarithm of the step"
+    return Section(title, text, [table, _flow(frontiers)], [picture])
+
+
+def _flow(found: "Sequence[Frontier]") -> Table:
+    """Gradient flow along each measured frontier: what 1 / k comes to."""
+    from toy.laws.growth import flow_time
+
+    rows = []
+    for one in found:
+        log_tau = np.log(flow_time(one.s_tag, one.loss))
+        pace = np.diff(one.s_tag) / np.diff(log_tau)
+        rows += [
+            (
+                one.tail,
+                f"{one.s_tag[k]:g} to {one.s_tag[k + 1]:g}",
+                f"{pace[k]:.2f}",
+                f"{-1 / one.predicted_slope[k]:.2f}",
+            )
+            for k in (1, len(pace) - 1)
+        ]
+    return Table(
+        ("numbers", "s_tag", "gradient flow along the measured frontier", "1/k predicted"),
+        rows,
+        "ds/dlog(time), the other weights at their best throughout.",
+    )
 
 
 def lengths(found: "Lengths") -> Section:

@@ -197,7 +197,7 @@ def sections(result: Result) -> list[Section]:
     """One section a law."""
     return [
         law_sections.frontier(result.frontiers),
-        law_sections.growth(result.growths),
+        law_sections.growth(result.growths, result.frontiers),
         law_sections.lengths(result.lengths),
         law_matrices.ranks(result.ranks, result.history, result.found, result.config.seeds),
         law_matrices.compression(result.trained, result.theorem),

@@ -40,6 +40,7 @@ class Frontier(NamedTuple):
     unit_loss: Float[np.ndarray, " scale"]  # at d = 1
     unit_slope: Float[np.ndarray, " step"]
     plain_loss: Float[np.ndarray, " scale"]  # plain Monte Carlo of as many sequences: the control
+    others: dict[str, float]  # at the middle scale: the loss at another w or b, over `loss`
     variance: float  # of the target
     sequences: int
 
@@ -49,16 +50,34 @@ def effective(values: Float[np.ndarray, "case scale"]) -> Float[np.ndarray, " sc
     return values.sum(axis=0) ** 2 / (values**2).sum(axis=0)
 
 
-def best_gain(seen: Crowds, s_tag: float) -> float:
-    """argmin over d of the loss on these sequences, as Q = d (s - 1)^2."""
+def best_d(seen: Crowds, s_tag: float, w: float = 1.0) -> float:
+    """argmin over d of the loss on these sequences: log Q is searched, d = Q / (ws - 1) / w(s - 1).
+
+    Needs w s > 1: the last token's tag w - 1 + w (s - 1) a_T has to be positive where a_T is 1.
+    """
+    unit = (w * s_tag - 1) * w * (s_tag - 1)
     found = least(
         lambda log_gain: float(
-            squared_errors(seen, s_tag=s_tag, d=np.exp(log_gain) / (s_tag - 1) ** 2).mean()
+            squared_errors(seen, s_tag=s_tag, d=np.exp(log_gain) / unit, w=w).mean()
         ),
         np.log(0.5),
         np.log(4 * s_tag),
     )
-    return float(np.exp(found.at))
+    return float(np.exp(found.at)) / unit
+
+
+def with_others(seen: Crowds, s_tag: float) -> dict[str, float]:
+    """The loss with another w (d at its best again) or another b, over that at w = 1, b = 0."""
+    d = best_d(seen, s_tag)
+    base = squared_errors(seen, s_tag=s_tag, d=d).mean()
+    found = {
+        f"w = {w:g}": squared_errors(seen, s_tag=s_tag, d=best_d(seen, s_tag, w), w=w).mean()
+        for w in (0.3, 0.7, 1.5)
+    }
+    found["b = 0.02"] = np.mean(
+        [squared_errors(seen, s_tag=s_tag, d=d, b=b).mean() for b in (-0.02, 0.02)]
+    )
+    return {name: float(loss / base) for name, loss in found.items()}
 
 
 def blocks(values: Float[np.ndarray, "case scale"]) -> Float[np.ndarray, "block scale"]:
@@ -109,8 +128,7 @@ def frontier(
     seen = crowds(draw(rng, tail, sequences, window=window, shortest=shortest, longest=longest))
     plain = crowds(draw(rng, tail, sequences, shortest=shortest, longest=longest))
     few = Crowds(*(field[:SEARCHED] for field in seen))
-    gain = np.array([best_gain(few, float(s)) for s in s_tag])
-    d = gain / (s_tag - 1) ** 2
+    d = np.array([best_d(few, float(s)) for s in s_tag])
 
     def losses(seen: Crowds, d: Float[np.ndarray, " scale"]) -> Float[np.ndarray, "case scale"]:
         pairs = zip(s_tag.tolist(), d.tolist(), strict=True)
@@ -139,6 +157,7 @@ def frontier(
         unit_loss=unit,
         unit_slope=slopes(s_tag, unit),
         plain_loss=losses(plain, d).mean(axis=0),
+        others=with_others(few, float(s_tag[len(s_tag) // 2])),
         variance=float((seen.weight * seen.mean**2).mean()),
         sequences=sequences,
     )

@@ -55,7 +55,7 @@ def lengths(
     tail: str = "gaussian",
     trained_on: tuple[int, int] = (16, 32),
     window: tuple[float, float] = (2.0, 6.0),
-    sequences: int = 512,
+    sequences: int = 1024,
     seed: int = 0,
 ) -> Lengths:
     """Measure seeds (leading axis of `weights`) on every length; as `draw`, numbers from `tail`.

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 
 from toy.laws.measure import centred, look, unexplained
 from toy.laws.tails import draw
+from toy.spectrum import effective_rank
 from toy.train import History, Trained
 from toy.transformer import Weights
 
@@ -41,6 +42,8 @@ class Ranks(NamedTuple):
     V1_low: Float[np.ndarray, " seed"]
     ratio_QK: Float[np.ndarray, " seed"]  # at the end
     ratio_V1: Float[np.ndarray, " seed"]
+    rank_QK: Float[np.ndarray, " seed"]  # effective: e to the entropy of the singular values
+    rank_V1: Float[np.ndarray, " seed"]
     zeroed: list[Zeroed]
 
 
@@ -101,5 +104,7 @@ def ranks(
         V1_low=since(ratio(history.sigma_V1) < LOW, steps),
         ratio_QK=ratio(history.sigma_QK)[:, -1],
         ratio_V1=ratio(history.sigma_V1)[:, -1],
+        rank_QK=effective_rank(history.sigma_QK[:, -1]),
+        rank_V1=effective_rank(history.sigma_V1[:, -1]),
         zeroed=zeroed(weights, tail=recipe.data, sequences=sequences, seed=seed),
     )

@@ -12,7 +12,7 @@ from toy.transformer import Weights
 
 @pytest.fixture(scope="session")
 def trained():
-    return train(replace(Recipe(), seeds=4, steps=1600, checkpoints=16))
+    return train(replace(Recipe(), seeds=3, steps=1200, checkpoints=12))
 
 
 @pytest.fixture(scope="session")

@@ -104,7 +104,7 @@ def test_importance_sampling_equals_plain_monte_carlo_where_both_work(tail):
 @pytest.fixture(scope="module")
 def curves():
     scales = np.array([12.0, 20.0, 32.0])
-    return {tail: frontier(tail, scales, sequences=16_000, seed=5) for tail in TAILS}
+    return {tail: frontier(tail, scales, sequences=12_000, seed=5) for tail in TAILS}
 
 
 def test_plain_monte_carlo_is_over_optimistic_and_does_not_know(curves):
@@ -134,6 +134,14 @@ def test_the_tails_are_told_apart(curves):
     assert uniform == pytest.approx(-2 + 2 / (gain + 1), rel=0.005)
     assert -0.55 < gaussian < -0.4
     assert -0.15 < laplace < -0.05
+
+
+def test_w_and_b_change_the_frontier_by_little_or_for_the_worse(curves):
+    for found in curves.values():
+        for name, ratio in found.others.items():
+            assert ratio > 0.98, (found.tail, name)
+        assert found.others["w = 0.7"] < 1.01
+        assert found.others["b = 0.02"] > 1.001
 
 
 def test_bounded_numbers_at_d_1_have_the_slope_minus_2_plus_4_over_s_minus_1():

@@ -35,18 +35,18 @@ def test_steepness_is_that_of_the_tail():
     gain = linear.frontier(of, 30.0).gain
     # A difference over 1 of a slope whose second derivative is below 4 / Q^3.
     assert steepness("uniform", 30.0) == pytest.approx(2 * gain / (gain + 1), abs=4 / gain**3)
-    gaussian = [steepness("gaussian", s) for s in (15.0, 60.0, 200.0)]
-    assert gaussian[0] < gaussian[1] < gaussian[2] < 0.5
-    assert gaussian[2] > 0.49
-    laplace = [steepness("laplace", s) * np.sqrt(2 * s) for s in (50.0, 200.0, 400.0)]
-    assert laplace[0] < laplace[1] < laplace[2] < 1
+    gaussian = [steepness("gaussian", s) for s in (15.0, 200.0)]
+    assert gaussian[0] < gaussian[1] < 0.5
+    assert gaussian[1] > 0.49
+    laplace = [steepness("laplace", s) * np.sqrt(2 * s) for s in (50.0, 400.0)]
+    assert laplace[0] < laplace[1] < 1
     with pytest.raises(Refused, match="no tail"):
         steepness("cauchy", 10.0)
 
 
 def test_adam_grows_by_2_over_k_and_not_by_1_over_k():
     recipe = replace(
-        Recipe(), data="uniform", learning_rate=1e-2, schedule="constant", seeds=2, steps=2000
+        Recipe(), data="uniform", learning_rate=1e-2, schedule="constant", seeds=2, steps=1200
     )
     trained = train(recipe)
     seen = diagnose(trained, sequences=512)

@@ -37,7 +37,7 @@ def test_a_first_row_is_free_a_constant_is_not_and_the_tag_is_all():
 
 
 def test_in_trained_seeds_the_second_direction_of_w_v1_is_a_constant(trained, found):
-    """Only [2, 2] kept, and the best constant: the loss is what it was; without [2, 2] it is not."""
+    """Only [2, 2] kept, and the best constant: the loss is what it was. Without it: no."""
     seen = ranks(trained, found, sequences=1024)
     entries = {one.name: one for one in seen.zeroed}
     before = entries["as trained"].fvu
