@@ -25,16 +25,21 @@ MOST = 10_000  # seeds side by side: a gigabyte
 class Config:
     """Train the averaging transformer from many initialisations."""
 
-    preset: Literal["diagonal", "default-init"] = "diagonal"
-    """diagonal finds the mechanism; default-init, plain Gaussian weights, is kept as it fails."""
+    preset: Literal["diagonal", "default-init", "guided"] = "diagonal"
+    """diagonal finds the mechanism; default-init, plain Gaussian weights, is kept as it fails;
+    guided starts from the same draw as default-init and mostly finds it."""
+    without: tuple[Literal["lift", "decay_s_num", "decay_matrices", "first_share"], ...] = ()
+    """guided: ingredients to leave out."""
     seeds: int = 64
     """Initialisations."""
     steps: int = 4000
     """Minibatches; a multiple of 40."""
-    data: Literal["gaussian", "uniform"] = "gaussian"
+    data: Literal["gaussian", "uniform", "laplace"] = "gaussian"
     """Distribution of the numbers to average."""
+    optimizer: Literal["adam", "adamw", "sgd", "sign", "muon"] = "adam"
+    """Update rule."""
     learning_rate: float | None = None
-    """Adam's step size; default: the preset's."""
+    """Step size; default: the preset's."""
     sequences: int = 4096
     """Held-out sequences to judge on."""
     seed: int = 0
@@ -71,10 +76,12 @@ def run(config: Config, progress: Progress) -> Result:
         seeds=config.seeds,
         steps=config.steps,
         data=config.data,
+        optimizer=config.optimizer,
         seed=config.seed,
         learning_rate=recipe.learning_rate
         if config.learning_rate is None
         else config.learning_rate,
+        **dict.fromkeys(config.without, 0.0),
     )
     with progress.task(f"train {recipe.seeds} seeds", recipe.checkpoints) as advance:
         trained = train(recipe, advance=lambda step: advance(f"step {step}"))
@@ -95,6 +102,8 @@ def check(config: Config) -> None:
         raise BadOption(f"--steps {config.steps}: give a multiple of {CHECKPOINTS}")
     within("sequences", config.sequences, 2, 100 * MOST)
     within("seed", config.seed, 0, SEEDS)
+    if config.without and config.preset != "guided":
+        raise BadOption("--without leaves something out of --preset guided, which this is not")
     if config.learning_rate is not None:
         between("learning-rate", config.learning_rate, 0, float("inf"))
 

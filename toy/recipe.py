@@ -1,6 +1,6 @@
 """How to train: what is drawn, what is shown, and how the weights follow."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from toy.optimizers import Optimizer
@@ -49,12 +49,38 @@ class Recipe:
     """What all randomness is derived from."""
     checkpoints: int = 40
     """Points at which loss and s_tag are recorded; divides `steps`."""
+    warm_up: float = 0.0
+    """Share of the steps during which the following pulls act (`toy.warmup`)."""
+    lift: float = 0.0
+    """Warm-up: s_tag rises by this multiple of the step size."""
+    decay_s_num: float = 0.0
+    """Warm-up: s_num shrinks by this multiple of the step size."""
+    decay_matrices: float = 0.0
+    """Warm-up: so do the four matrices."""
+    first_data: Distribution = "uniform"
+    """Distribution of the numbers at first."""
+    first_share: float = 0.0
+    """For this share of the steps."""
 
 
+_PLAIN = Recipe(
+    w_v1=0.0, w_qk=0.0, w_v2=0.0, w_noise=0.5, s_tag=0.0, s_tag_noise=1.0, s_num_noise=1.0
+)
 PRESETS = {
     "diagonal": Recipe(),
-    "default-init": Recipe(
-        w_v1=0.0, w_qk=0.0, w_v2=0.0, w_noise=0.5, s_tag=0.0, s_tag_noise=1.0, s_num_noise=1.0
+    "default-init": _PLAIN,
+    "guided": replace(
+        _PLAIN,
+        steps=3000,
+        warm_up=0.2,
+        lift=0.5,
+        decay_s_num=1.0,
+        decay_matrices=1.0,
+        first_share=0.6,
     ),
 }
-"""`diagonal` finds the mechanism; `default-init`, plain Gaussian weights, is kept as it fails."""
+"""`diagonal` finds the mechanism; `default-init`, plain Gaussian weights, hardly ever does;
+`guided` starts from the very same draw and finds it from most (docs/training.md)."""
+
+INGREDIENTS = ("lift", "decay_s_num", "decay_matrices", "first_share")
+"""The fields that make `guided` differ from `default-init` in training; 0 leaves one out."""

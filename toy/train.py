@@ -16,8 +16,8 @@ from toy.lanes import losses_and_gradients, share
 from toy.optimizers import optimizer
 from toy.recipe import PRESETS, Recipe
 from toy.spectrum import singular_values
-from toy.tasks import averaging
 from toy.transformer import Weights
+from toy.warmup import pulled, rate, shown
 
 __all__ = [
     "PRESETS", "History", "Recipe", "State", "Trained", "Training", "begin", "drawn",
@@ -80,12 +80,7 @@ def initial_weights(recipe: Recipe, key: Key[Array, ""]) -> Weights:
 
 
 def _optimizer(recipe: Recipe) -> optax.GradientTransformation:
-    rate = (
-        optax.cosine_decay_schedule(recipe.learning_rate, recipe.steps)
-        if recipe.schedule == "cosine"
-        else recipe.learning_rate
-    )
-    return optimizer(recipe.optimizer, rate, recipe.weight_decay)
+    return optimizer(recipe.optimizer, rate(recipe), recipe.weight_decay)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -113,18 +108,11 @@ def _advance(
     rule = _optimizer(recipe)
 
     def step(state: State, number: Int[Array, ""]) -> tuple[State, Float[Array, " seed"]]:
-        batch = averaging(
-            jax.random.fold_in(key, number),
-            batch=recipe.batch,
-            shortest=recipe.shortest,
-            longest=recipe.longest,
-            data=recipe.data,
-        )
-        losses, gradients = losses_and_gradients(state.weights, share(batch))
+        losses, gradients = losses_and_gradients(state.weights, share(shown(recipe, key, number)))
         updates, moments = jax.vmap(rule.update)(gradients, state.moments, state.weights)
         newly = ~jnp.isfinite(losses) & (state.diverged_at < 0)
         diverged_at = jnp.where(newly, number, state.diverged_at)
-        weights = jax.tree.map(jnp.add, state.weights, updates)
+        weights = pulled(recipe, jax.tree.map(jnp.add, state.weights, updates), number)
         return State(weights, moments, diverged_at), losses
 
     steps = start + jnp.arange(recipe.steps // recipe.checkpoints)
