@@ -1,6 +1,7 @@
 """Is the bound proved on a whole box of inputs and parameters? A certificate, and its check."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -36,6 +37,8 @@ class Config:
     """Middle of the cell: weight of the tag in the query."""
     width: float = 1e-3
     """Length of each side of the cell over its middle; 0 for a single point."""
+    b_width: float | None = None
+    """Length of b's side itself, for a cell around b = 0."""
     fraction: float = 1.0
     """Prove |f - m| <= fraction * B."""
     boxes: int = 100_000
@@ -77,9 +80,12 @@ def run(config: Config, progress: Progress) -> Result:
         Refused: the statement is outside Theorem B, refuted, or not proved within the budget; the
             certificate is rejected; its place is taken by something else.
     """
+    from toy.certify.check import check
+
     if config.check is not None:
-        checked, seconds = _check(config.check)
-        return _result(config, config.check, checked, None, seconds)
+        path = config.check
+        checked, seconds = _timed(lambda: check(path))
+        return _result(config, path, checked, None, seconds)
     from toy.certify.certificate import check_free, text_of, write
     from toy.certify.prove import prove
 
@@ -97,8 +103,8 @@ def run(config: Config, progress: Progress) -> Result:
 
         proof = prove(statement, boxes=config.boxes, seconds=config.seconds, advance=tell)
     proving = time.monotonic() - clock
-    write(config.certificate, text_of(proof))
-    checked, checking = _check(config.certificate)
+    text = text_of(proof)
+    checked, checking = _timed(lambda: write(config.certificate, text))
     return _result(config, config.certificate, checked, proving, checking)
 
 
@@ -106,39 +112,38 @@ def _statement(config: Config) -> "Statement":
     from toy.certify.boxes import Statement
     from toy.inputs import check_numbers
 
-    between("width", config.width, -1e-300, 2.0)
+    within("width", config.width, 0, 2)
+    within("b-width", config.b_width or 0.0, 0)
     between("fraction", config.fraction, 0.0, float("inf"))
     within("boxes", config.boxes, 1)
     between("seconds", config.seconds, 0.0, float("inf"))
     check_numbers(X=config.X, s=config.s, b=config.b, d=config.d)
-    half = Fraction(str(config.width)) / 2
-
-    def cell(middle: float) -> tuple[Fraction, Fraction]:
-        exact = Fraction(str(middle))  # the decimal that was typed, not its nearest float
-        low, high = sorted((exact * (1 - half), exact * (1 + half)))
-        return low, high
-
+    X, s, b, d, fraction, width = (
+        Fraction(str(v))  # the decimal that was typed, not its nearest float
+        for v in (config.X, config.s, config.b, config.d, config.fraction, config.width)
+    )
+    side = width * abs(b) if config.b_width is None else Fraction(str(config.b_width))
     return Statement(
         config.T,
         config.t,
-        Fraction(str(config.X)),
-        cell(config.s),
-        cell(config.b),
-        cell(config.d),
-        Fraction(str(config.fraction)),
+        X,
+        (s * (1 - width / 2), s * (1 + width / 2)),
+        (b - side / 2, b + side / 2),
+        (d * (1 - width / 2), d * (1 + width / 2)),
+        fraction,
     )
 
 
-def _check(path: Path) -> tuple["Checked", float]:
-    from toy.certify.check import Rejected, check
+def _timed(judge: Callable[[], "Checked"]) -> tuple["Checked", float]:
+    """What the checker says, and the seconds it took."""
+    from toy.certify.check import Rejected
     from toy.errors import Refused
 
     clock = time.monotonic()
     try:
-        checked = check(path)
+        return judge(), time.monotonic() - clock
     except Rejected as wrong:
-        raise Refused(f"{path} is refused: {wrong}") from wrong
-    return checked, time.monotonic() - clock
+        raise Refused(f"no proof: {wrong}") from wrong
 
 
 def _result(

@@ -46,10 +46,11 @@ def decimal_text(value: Fraction) -> str:
     return text
 
 
-def write(path: Path, text: str) -> None:
-    """Put the text at `path`, whole or not at all; another certificate there is replaced.
+def write(path: Path, text: str) -> check.Checked:
+    """Put the text at `path` once the checker has confirmed it; another certificate is replaced.
 
-    Raises `Refused` where `path` holds anything else, `OSError` where it cannot be written.
+    Raises `Refused` where `path` holds anything else, `Rejected` by the checker, `OSError` where it
+    cannot be written; nothing has changed at `path` then.
     """
     check_free(path)
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
@@ -58,9 +59,11 @@ def write(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        confirmed = check.check(partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+    return confirmed
 
 
 def check_free(path: Path) -> None:

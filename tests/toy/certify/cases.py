@@ -9,7 +9,7 @@ from tests.toy.oracle import literal
 from toy.certify.boxes import Statement, halves
 
 
-def cell(middle, width=Fraction(1, 1000)):
+def cell(middle, width):
     """An interval around `middle`, `width` of it long."""
     low, high = sorted(Fraction(middle) * (1 + sign * Fraction(width) / 2) for sign in (-1, 1))
     return low, high

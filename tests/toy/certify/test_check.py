@@ -148,6 +148,7 @@ def test_a_leaf_that_claims_less_than_is_true_is_refused(text, judged):
         less = f"{float(leaves[path]) * 0.999:.8f}"
         with pytest.raises(Rejected, match="may reach"):
             judged(changed(text, leaves={**leaves, path: less}))
+    path = next(iter(leaves))
     for claim in ("0.700000001", "NaN", "-0.1", "0.5e0", 0.5, None, ["0.5"]):
         with pytest.raises(Rejected):
             judged(changed(text, leaves={**leaves, path: claim}))
@@ -208,7 +209,7 @@ def test_the_checker_imports_nothing_of_the_prover():
             if isinstance(node, ast.Import):
                 modules = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom):
-                modules = [node.module]
+                modules = [node.module or ""]
             else:
                 continue
             for module in modules:
@@ -275,6 +276,9 @@ def test_only_a_certificate_is_replaced(tmp_path, text):
     write(file, text)
     assert file.read_text() == text
     assert list(tmp_path.iterdir()) == [file]
+    with pytest.raises(Rejected):
+        write(file, text.replace("0.7", "0.5", 1))
+    assert file.read_text() == text
     mine = tmp_path / "mine.txt"
     mine.write_text("a letter")
     link = tmp_path / "link.json"

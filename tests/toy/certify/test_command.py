@@ -1,0 +1,97 @@
+"""`ctr toy certify`, as a user types it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from experiments import cli
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, capsys):
+    """The command inside this process, in an empty folder with a store of its own."""
+
+    def run(*arguments):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("CTR_STORE", str(tmp_path / "store" / "runs.sqlite"))
+        monkeypatch.setattr(sys, "argv", ["ctr", "toy", "certify", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as left:
+            code = int(left.code or 0)
+        return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
+
+    return run
+
+
+def expect_refused(done, *words):
+    assert done.returncode == 2, done.stdout
+    lines = [line for line in done.stderr.splitlines() if line.startswith("ctr: error:")]
+    assert len(lines) == 1, done.stderr
+    for word in words:
+        assert word in lines[0]
+
+
+def test_a_certificate_is_written_and_checked_again(here, tmp_path):
+    done = here("--T", 6, "--t", 3, "--X", 1, "--s", 12, "--width", "1e-3", "--out", "run")
+    assert done.returncode == 0, done.stderr
+    assert "every s from 11.994 to 12.006" in done.stdout
+    result = json.loads((tmp_path / "run" / "result.json").read_text())["result"]
+    assert 0.48 < result["reached"] <= result["proved"] <= 1
+    assert result["leaves"] >= 1
+    written = json.loads((tmp_path / "certificate.json").read_text())
+    assert written["b"] == ["0.29985", "0.30015"]
+    assert written["sha256"] == result["sha256"]
+
+    done = here("--check", "certificate.json", "--out", "again")
+    assert done.returncode == 0, done.stderr
+    again = json.loads((tmp_path / "again" / "result.json").read_text())["result"]
+    assert again["prover_seconds"] is None
+    for same in ("statement", "proved", "reached", "leaves", "sha256", "bound"):
+        assert again[same] == result[same]
+
+    file = tmp_path / "certificate.json"
+    file.write_text(file.read_text().replace('"T": 6', '"T": 5'))
+    expect_refused(here("--check", "certificate.json", "--out", "third"), "certificate.json")
+    assert not (tmp_path / "third").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--fraction", "0.4"], ["refuted: |f - m| >= ", "x1 = "]),
+        (["--fraction", "0.5", "--boxes", "9"], ["not proved", "--boxes"]),
+        (["--d", "0.01"], ["cannot hold the query positive"]),
+        (["--t", "6"], ["t = 6 of T = 6"]),
+        (["--s", "1"], ["must exceed 1"]),
+        (["--s", "nan"], ["s = nan"]),
+        (["--X", "inf"], ["X = inf"]),
+        (["--width", "-1"], ["--width"]),
+        (["--width", "nan"], ["--width"]),
+        (["--fraction", "0"], ["--fraction"]),
+        (["--boxes", "0"], ["--boxes"]),
+        (["--seconds", "0"], ["--seconds"]),
+        (["--b-width", "-1"], ["--b-width"]),
+        (["--check", "missing.json"], ["missing.json"]),
+        (["--certificate", "no/where.json"], ["no"]),
+    ],
+)
+def test_what_cannot_be_proved_is_one_line(here, tmp_path, options, words):
+    expect_refused(here(*options, "--out", "run"), *words)
+    assert not (tmp_path / "certificate.json").exists()
+    assert not (tmp_path / "run").exists()
+
+
+def test_b_has_a_width_of_its_own(here, tmp_path):
+    done = here("--b", 0, "--b-width", "0.1", "--out", "run")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "certificate.json").read_text())["b"] == ["-0.05", "0.05"]
+
+
+def test_nothing_of_the_users_is_overwritten(here, tmp_path):
+    (tmp_path / "certificate.json").write_text("mine")
+    expect_refused(here("--out", "run"), "certificate.json holds something else")
+    assert (tmp_path / "certificate.json").read_text() == "mine"
