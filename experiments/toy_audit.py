@@ -114,14 +114,11 @@ def sections(result: Result) -> list[Section]:
     """The table of predictions and measurements, and what each format reports."""
     config = result.config
     shifted = [row for row in result.rows if row.audit.softmax == "shifted"]
-    worst = max(shifted, key=lambda row: row.worst)
-    i = list(worst.audit.s_tag).index(worst.at)
     text = [
         "Once 1 - A1[i, t] is below a format's unit roundoff, every tag after [SEP] is the same "
         "number: the second layer averages evenly, and the model reports an error of rounding. "
         "The exact model is still as uneven as d makes it.",
-        f"Worst here: {worst.audit.format} at s = {worst.at:g}, d = {worst.audit.d:g}, reports "
-        f"{worst.audit.reported[i]:.1e} where the error is {worst.audit.true[i]:.2g}.",
+        "Worst: " + "; ".join(_dishonest(row) for row in shifted if row.audit.d != 1) + ".",
         "A softmax that does not subtract its maximum answers NaN as soon as exp(s²), [SEP]'s "
         "score with itself, or the exponential of a score of layer 2 overflows.",
     ]
@@ -152,13 +149,22 @@ def sections(result: Result) -> list[Section]:
     return [Section("Where floats say exact and are not", text, [table], shown)]
 
 
+def _dishonest(row: Row) -> str:
+    seen = row.audit
+    at = list(seen.s_tag).index(row.at)
+    return (
+        f"{seen.format} at s = {row.at:g}, d = {seen.d:g} reports {seen.reported[at]:.1e} where "
+        f"the error is {seen.true[at]:.2g}"
+    )
+
+
 def _cells(row: Row) -> tuple[str, ...]:
     return (
         f"{row.audit.d:g}",
         row.audit.softmax,
         row.audit.format,
         _scale(row.identical),
-        f"{row.saturation:.2f}",
+        "–" if math.isnan(row.saturation) else f"{row.saturation:.2f}",
         _scale(row.lost),
         f"{row.overflow:.4g}",
         _scale(row.blind),

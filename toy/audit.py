@@ -103,8 +103,11 @@ def saturation_scale(T: int, X: float, format: Format, softmax: Softmax = "shift
 
     log 2 more where a naive softmax adds r_i e^s to e^s, whose half spacing may be u e^s / 2, and
     in bfloat16, which is compiled to divide in float32 and round 1 / (1 + r_i) afterwards. Scores
-    and exponentials are rounded too, by at most 2 u (1 + X^2) + 4 u in the exponent.
+    and exponentials are rounded too, by at most 2 u (1 + X^2) + 4 u in the exponent. NaN for a
+    naive softmax in bfloat16, whose exponentials and sum are rounded apart: nothing is derived.
     """
+    if softmax == "naive" and format == "bfloat16":
+        return float("nan")
     u = unit_roundoff(format)
     room = 2 * u * (1 + X * X) + 4 * u
     if softmax == "naive" or format == "bfloat16":

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.toy import strategies
 from tests.toy.oracle import literal
 from toy import errors, theorem
 from toy.logs import ROUNDING
@@ -29,6 +30,16 @@ def test_residual_is_relatively_accurate(seed):
     found = theorem.residual(x, t, s_tag=s, b=b, d=d)
     # Rounding is relative to each term; the query's own cancellation multiplies its logits' errors.
     assert abs(mpmath.mpf(float(found)) - error) <= ROUNDING * condition * size + 1e-300
+
+
+@given(strategies.cases(longest=9))
+def test_residual_at_every_corner(case):
+    """In 60 to 300 digits: queries just above 0, d = 10^6, s = 400, ties, t = 1, n = 1."""
+    _, t, _, at, x = case
+    exact = literal(x, t, at["s_tag"], at["b"], at["d"])
+    found = theorem.residual(x, t, **at)
+    room = ROUNDING * exact.condition * exact.size + 1e-300
+    assert abs(mpmath.mpf(float(found)) - exact.error) <= room
 
 
 def test_residual_keeps_its_digits_down_to_1e_290():
