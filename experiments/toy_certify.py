@@ -66,8 +66,10 @@ class Result:
     """What |f - m| / B does not exceed, on the worst leaf."""
     reached: float
     """What |f - m| / B exceeds at one point, proved there: the point was searched for."""
-    bound: tuple[float, float]
-    """B over the cell: its least and its greatest value, enclosed."""
+    bound: tuple[str, str]
+    """B over the cell: its least and its greatest value, rounded outwards."""
+    error: str
+    """What |f - m| does not exceed, rounded up."""
     prover_seconds: float | None
     checker_seconds: float
 
@@ -151,11 +153,12 @@ def _result(
 ) -> Result:
     from toy.certify import boxes, compare, prove
     from toy.certify.certificate import decimal_text
-    from toy.certify.intervals import precision
+    from toy.certify.intervals import precision, shown
 
     found = boxes.Statement(*checked[:7])
     with precision():
         bound = compare.bound(found.T, found.t, found.X, found.box)
+        error = bound * checked.ratio
     return Result(
         config,
         Inputs(dtype="interval"),
@@ -171,7 +174,8 @@ def _result(
         checked.leaves,
         float(checked.ratio),
         max(prove.at_least(found, point) for point in prove.suspects(found)),
-        (float(bound.lo), float(bound.hi)),
+        (shown(bound.lo, up=False), shown(bound.hi, up=True)),
+        shown(error.hi, up=True),
         proving,
         checking,
     )
@@ -189,12 +193,11 @@ def sections(result: Result) -> list[Section]:
         f"in decimal arithmetic by a program that shares nothing with the prover: "
         f"python -m toy.certify.check {result.certificate}",
     ]
-    low, high = result.bound
     rows = [
-        ("B, the bound of Theorem B, in the cell", f"{low:.6g} to {high:.6g}"),
+        ("B, the bound of Theorem B, in the cell", " to ".join(result.bound)),
         ("|f - m| / B, proved to be at most", f"{result.proved:.6g}"),
         ("|f - m| / B, at the worst input found", f"{result.reached:.6g}"),
-        ("|f - m|, proved to be at most", f"{result.proved * high:.6g}"),
+        ("|f - m|, proved to be at most", result.error),
         ("leaves (boxes of the proof)", f"{result.leaves:,}"),
         *([] if result.prover_seconds is None else [("prover", f"{result.prover_seconds:.2f} s")]),
         ("checker", f"{result.checker_seconds:.2f} s"),

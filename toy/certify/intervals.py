@@ -8,6 +8,7 @@ reach a comparison, which NaN passes by answering "no" to both questions.
 Source: Moore, "Interval Analysis" (1966); Johansson, "Arb" (2017), arXiv 1611.02831.
 """
 
+import decimal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -122,6 +123,18 @@ def exact(number: Number) -> Interval:
     if isinstance(number, Interval):
         return number
     return hull(arb(fmpq(number.numerator, number.denominator)))
+
+
+def shown(end: arb, *, up: bool) -> str:
+    """An exact, finite number in 6 digits, rounded up or down; however small, it is not 0.
+
+    A float would show e^-1000 as 0, an error that is nowhere 0 as none.
+    """
+    mantissa, exponent = (int(part) for part in end.man_exp())
+    whole = mantissa * Fraction(2) ** exponent
+    way = decimal.ROUND_CEILING if up else decimal.ROUND_FLOOR
+    digits = decimal.Context(6, way, decimal.MIN_EMIN, decimal.MAX_EMAX)
+    return f"{digits.divide(whole.numerator, whole.denominator):g}"
 
 
 def between(low: Fraction, high: Fraction) -> Interval:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from toy.certify import compare, enclose
 from toy.certify.boxes import PARAMETERS, Box, Statement, halves, middle
-from toy.certify.intervals import Interval, Poisoned, precision
+from toy.certify.intervals import Interval, Poisoned, precision, shown
 from toy.errors import NonPositiveQuery, Refused
 
 PARTS = 10**8
@@ -177,8 +177,8 @@ def refute(statement: Statement, points: list[Mapping[str, Fraction]]) -> None:
         if error.lo > allowed.hi:
             place = ", ".join(f"{axis} = {float(v):.6g}" for axis, v in point.items())
             raise Refuted(
-                f"refuted: |f - m| >= {float(error.lo):.6g} exceeds {float(statement.fraction):g} "
-                f"of the bound, {float(allowed.hi):.6g}, at {place}"
+                f"refuted: |f - m| >= {shown(error.lo, up=False)}, and "
+                f"{float(statement.fraction):g} of B <= {shown(allowed.hi, up=True)}, at {place}"
             )
 
 

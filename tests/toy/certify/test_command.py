@@ -1,6 +1,7 @@
 """`ctr toy certify`, as a user types it."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -83,6 +84,15 @@ def test_what_cannot_be_proved_is_one_line(here, tmp_path, options, words):
     expect_refused(here(*options, "--out", "run"), *words)
     assert not (tmp_path / "certificate.json").exists()
     assert not (tmp_path / "run").exists()
+
+
+def test_an_error_too_small_for_a_float_is_not_shown_as_none(here, tmp_path):
+    done = here("--s", 1000, "--out", "run")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "run" / "result.json").read_text())["result"]
+    for number in (result["error"], *result["bound"]):
+        assert float(number) == 0
+        assert re.fullmatch(r"[1-9][.0-9]*e-42[78]", number)
 
 
 def test_b_has_a_width_of_its_own(here, tmp_path):
