@@ -1,9 +1,9 @@
 """By which route does a seed average? Decided by what breaks it, not by what it looks like.
 
 A change breaks a seed when it no longer averages (FVU >= 0.1). A seed that averages needs [SEP]
-when cutting it from later tokens in layer 1 breaks the seed and cutting another token does not;
-it needs the tag when erasing that direction after layer 1 breaks it and erasing a random one does
-not (medians of the controls).
+when cutting it from later tokens in layer 1 breaks the seed, and more than cutting any of the
+random other tokens does; it needs the tag when erasing that direction after layer 1 breaks it, and
+more than erasing any of the random ones does.
 
     none      it does not average
     sink      needs [SEP], the tag and layer 1's choice of whom to look at, and some head of layer 1
@@ -18,7 +18,6 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
 
 import jax
-import numpy as np
 
 from toy.diagnose import FVU, SINK
 from toy.larger.causal import Effects, effects
@@ -72,8 +71,8 @@ def verdict(seen: Seen, effects: Effects) -> Verdict:
 def _route(seen: Seen, effects: Effects) -> Route:
     if not seen.fvu < FVU:
         return "none"
-    needs_sep = effects.cut_catch >= FVU > np.median(effects.other_token)
-    needs_tag = effects.erased >= FVU > np.median(effects.other_erased)
+    needs_sep = effects.cut_catch >= max(FVU, effects.other_token.max())
+    needs_tag = effects.erased >= max(FVU, effects.other_erased.max())
     if not (needs_sep and needs_tag):
         return "subtract" if effects.blind_sep >= FVU else "other"
     if effects.flat < FVU:
