@@ -33,13 +33,19 @@ class Lengths(NamedTuple):
     sequences: int
 
 
+def leak_cost(
+    t: Int[np.ndarray, " case"], n: Int[np.ndarray, " case"], gap: float
+) -> Float[np.ndarray, " case"]:
+    """E[(f - m)^2 | t, n] = p_pre^2 (1 / (t - 1) + 1 / n); 0 at t = 1."""
+    before = (t - 1) * np.exp(-gap)
+    p = before / (n + before)
+    return p**2 * (1 / np.maximum(t - 1, 1) + 1 / n)
+
+
 def leak_law(T: int, gap: float) -> float:
     """E over t uniform on 1..T-1 of E[(f - m)^2 | t, n] / E[1 / n]."""
     t = np.arange(1, T)
-    n = T - t
-    e = np.exp(-gap)
-    p = (t - 1) * e / (n + (t - 1) * e)
-    return float((p**2 * (1 / np.maximum(t - 1, 1) + 1 / n)).mean() / (1 / n).mean())
+    return float(leak_cost(t, T - t, gap).mean() / (1 / t).mean())
 
 
 def law(T: int, gap: float, s_tag: float, tail: str) -> float:

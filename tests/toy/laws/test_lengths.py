@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from toy.laws.lengths import law, leak_law, lengths
+from toy.laws.lengths import law, leak_cost, leak_law, lengths
 from toy.laws.measure import centred, look, product, stacked, target, unexplained, with_product
 from toy.laws.tails import draw
 from toy.transformer import Weights, forward, theorem_weights
@@ -33,11 +33,19 @@ def test_the_leak_follows_its_law(gap):
     # [SEP] has the weight of a number before it and draws towards 0 instead.
     p = np.exp(-gap) / (drawn.last - drawn.t + drawn.t * np.exp(-gap))
     np.testing.assert_allclose(seen.output[0] - m, seen.leak[0] - p * m, atol=1e-9)
-    ratio = seen.leak[0] ** 2 / (m**2).mean()
-    error = ratio.std() / np.sqrt(len(m)) + ratio.mean() * (m**2).std() / (m**2).mean() / 63
-    # The law leaves [SEP]'s share out of the sum of weights: 1 / (1 + (t - 1) + n e^gap) at most.
-    room = 2 * np.exp(-gap)
-    assert abs(ratio.mean() - leak_law(24, gap)) <= 5 * error + room * leak_law(24, gap)
+    leaking = drawn.t > 1
+    n = (drawn.last - drawn.t)[leaking]
+    ratio = seen.leak[0, leaking] ** 2 / leak_cost(drawn.t[leaking], n, gap)
+    # A squared mean of uniform numbers over its own mean has a variance below 2. The law leaves
+    # [SEP]'s own weight out of the sum.
+    room = 5 * np.sqrt(2 / len(n)) + (2 / (drawn.t[leaking] - 1 + n * np.exp(gap))).mean()
+    assert abs(ratio.mean() - 1) <= room < 0.25
+
+
+def test_the_law_averages_over_the_places_of_sep():
+    by_hand = [leak_cost(np.array([t]), np.array([9 - t]), 3.0)[0] for t in range(1, 9)]
+    target_variance = np.mean([1 / n for n in range(1, 9)])
+    assert leak_law(9, 3.0) == pytest.approx(np.mean(by_hand) / target_variance)
 
 
 def test_one_large_number_is_a_floor_and_the_leak_is_not():

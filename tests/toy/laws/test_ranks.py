@@ -36,9 +36,13 @@ def test_a_first_row_is_free_a_constant_is_not_and_the_tag_is_all():
     assert found["[2,2] zeroed (control)"].centred[0] > 0.5
 
 
-def test_in_trained_seeds_the_second_direction_of_w_v1_is_a_constant(trained, found):
+@pytest.fixture(scope="module")
+def seen(trained, found):
+    return ranks(trained, found, sequences=1024)
+
+
+def test_in_trained_seeds_the_second_direction_of_w_v1_is_a_constant(seen):
     """Only [2, 2] kept, and the best constant: the loss is what it was. Without it: no."""
-    seen = ranks(trained, found, sequences=1024)
     entries = {one.name: one for one in seen.zeroed}
     before = entries["as trained"].fvu
     only = entries["only [2,2] kept"]
@@ -47,8 +51,7 @@ def test_in_trained_seeds_the_second_direction_of_w_v1_is_a_constant(trained, fo
     assert (entries["[2,2] zeroed (control)"].centred > 0.5).all()
 
 
-def test_qk_becomes_of_rank_one_before_the_loss_has_fallen_and_w_v1_does_not(trained, found):
-    seen = ranks(trained, found, sequences=64)
+def test_qk_becomes_of_rank_one_before_the_loss_has_fallen_and_w_v1_does_not(seen):
     assert (seen.QK_low <= seen.loss_low).all()
     assert np.isfinite(seen.loss_low).all()
     assert np.isinf(seen.V1_low).any()
