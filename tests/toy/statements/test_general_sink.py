@@ -43,12 +43,15 @@ def test_no_member_of_the_family_escapes(shape, z, above, lift, log_gain, tilt, 
     assert (np.exp(seen.levers.log_scale[active]) >= found.e_scale * (1 - 1e-9)).all()
 
 
-@pytest.mark.parametrize("ratios", [sink.gain_forced, sink.sink_forced, sink.scale_forced])
-def test_ratios_hold_and_are_tight(ratios):
-    """No violation; a statement ten times stronger would be violated by the descent."""
+@pytest.mark.parametrize(
+    ("ratios", "reached"),
+    [(sink.gain_forced, 0.95), (sink.sink_forced, 0.5), (sink.scale_forced, 0.5)],
+)
+def test_ratios_hold_and_are_tight(ratios, reached):
+    """No violation; (i) raised by 5 %, (ii) halved or (iii) doubled would be violated."""
     found = ratios(np.random.default_rng(5), 1500)
     assert len(found) >= 1500
-    assert 0.1 < found.max() <= 1
+    assert reached < found.max() <= 1
 
 
 def test_a_member_of_the_family_in_flax():
