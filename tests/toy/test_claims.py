@@ -14,7 +14,7 @@ from toy.statements import family, gauge, literal, one_layer, release, statistic
 
 LOOSE = {
     "sink of [SEP]", "no tag before", "rank of W_V1", "rank of W_QK", "any d_model",  # equalities
-    "identical separators", "variance",
+    "variance",
     "a scale that is enough", "needed <= enough", "N2' (ii): the sink", "N2' (iii): the outlier",
 }  # fmt: skip
 """Statements that no case comes within 5 % of; for an equality that is the rounding allowed."""

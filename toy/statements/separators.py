@@ -118,7 +118,9 @@ def _draw(rng: np.random.Generator, count: int, step: float) -> Marked:
     X = cases.magnitude(rng)
     first = 1 + X * X + rng.uniform(2, 18)
     scales = tuple((first + step * np.arange(count)).tolist())
-    d = float(np.exp(rng.normal()))
+    # Half with logits of a few units: what leaks then decides, whatever the crowds.
+    leaky = rng.uniform(0.5, 15) / (first - 1) ** 2
+    d = float(rng.choice([np.exp(rng.normal()), leaky]))
     slack = d * (first - 1) / (1 + T * np.exp(1 + X * X - first)) / X
     return Marked(T, seps, scales, X, float(rng.uniform(-0.9, 0.9) * slack * rng.integers(2)), d)
 

@@ -83,7 +83,7 @@ def thetas(rng: np.random.Generator, T: int, t: int, X: float, size: int) -> The
     """Members of F that average to some degree: any gauge w, either sign of d, some leakage.
 
     Half have the gain at which leak and unevenness are about equal for their scale, which brings
-    them closest to what is forced; the closer, the smaller the error: a third err by 1e-20 and less.
+    them closest to what is forced; the closer the smaller the error, so a third err by 1e-20.
     """
     far = np.where(rng.random(size) < 1 / 3, rng.uniform(50, 600, size), rng.uniform(-1, 28, size))
     s = 1 + X * X + np.log(T) + far

@@ -68,6 +68,22 @@ def test_rounding_covers_float64_and_is_not_absurd(d_model, scale):
     assert np.median(found.rounding_stream / np.maximum(moved, 1e-17)) < 1e4
 
 
+def test_rounding_covers_scores_that_are_large_and_close():
+    """Scores near 2000 that differ by a few units: what is lost there is all that matters."""
+    rng = np.random.default_rng(5)
+    model = literal.Model(np.eye(2), np.eye(2), np.zeros((2, 2)), np.ones((2, 1)))
+    e = 30 + 0.05 * rng.normal(size=(60, 11, 2))
+    found = literal.run(model, e)
+    long = np.asarray(e, dtype=np.longdouble)
+    scores = np.where(np.tri(11, dtype=bool), long @ np.swapaxes(long, 1, 2), -np.inf)
+    exact = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    exact = exact / exact.sum(axis=-1, keepdims=True)
+    seen = exact > 0
+    off = np.abs(found.pattern_1 - exact)[seen] / exact[seen]
+    assert off.max() > 20 * np.finfo(np.float64).eps * 11
+    assert off.max() <= found.rounding_pattern_1.min()
+
+
 def test_a_later_token_is_not_seen_unless_the_mask_is_off():
     rng = np.random.default_rng(3)
     model, e = literal.theorem_model(4.0, 0.3, 0.7), rng.normal(size=(2, 7, 2))
