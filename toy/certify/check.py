@@ -126,9 +126,22 @@ def number(text: Any) -> Fraction:
     return Fraction(text)
 
 
-if __name__ == "__main__":
+def main(arguments: list[str]) -> None:
+    """Say what the file proves; or why nothing, with exit code 1."""
+    if len(arguments) != 1:
+        sys.exit("usage: python -m toy.certify.check FILE")
     try:
-        seen = check(Path(sys.argv[1]))
-    except (Rejected, OSError, IndexError) as refusal:
+        seen = check(Path(arguments[0]))
+    except (Rejected, OSError) as refusal:
         sys.exit(f"refused: {refusal}")
-    sys.stdout.write(f"proved: {STATEMENT}\n{seen}\n")
+    cell = ((name, *map(float, getattr(seen, name))) for name in "sbd")
+    sides = ", ".join(f"{name} from {low:.12g} to {high:.12g}" for name, low, high in cell)
+    sys.stdout.write(
+        f"proved: {STATEMENT}\nwith T = {seen.T}, t = {seen.t}, X = {float(seen.X):.12g}, {sides}, "
+        f"fraction {float(seen.fraction):.12g}: |f - m| <= {float(seen.ratio):.9g} B, on "
+        f"{seen.leaves} leaves\n"
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
