@@ -8,13 +8,13 @@ import numpy as np
 from jaxtyping import Float
 
 from experiments import larger_pictures
+from experiments.larger_ranks import FOUND, each, fvu, low_rank, spread
 from experiments.report import Picture, Section, Table
 
 if TYPE_CHECKING:
     from experiments.toy_larger import Result, Variant
     from toy.larger.route import Dossier
 
-FOUND, SINK = 0.1, 0.9  # as toy.diagnose, which costs jax to import
 Z = 1.959963984540054  # 97.5% quantile of the normal
 
 
@@ -28,28 +28,28 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
 
 def sections(result: "Result") -> list[Section]:
     """Does it learn, by which route, is it of low rank, and what do the probes see?"""
-    return [_learns(result), _breaks(result), _low_rank(result), _probes(result), _looks(result)]
+    return [_learns(result), _breaks(result), low_rank(result), _probes(result), _looks(result)]
 
 
 def _learns(result: "Result") -> Section:
     rows = []
     for variant in result.variants:
-        errors = _each(variant, lambda one: one.seen.fvu)
+        errors = each(variant, lambda one: one.seen.fvu)
         found, n = int((errors < FOUND).sum()), len(errors)
         low, high = wilson(found, n)
         routes = Counter(one.verdict.route for one in variant.dossiers)
-        sink = _each(variant, lambda one: one.seen.sink[0].max())
-        ratio = _each(variant, lambda one: one.seen.sep_over_number)
-        louder = _each(variant, lambda one: one.seen.tags[1].after_over_before)
+        sink = each(variant, lambda one: one.seen.sink[0].max())
+        ratio = each(variant, lambda one: one.seen.sep_over_number)
+        louder = each(variant, lambda one: one.seen.tags[1].after_over_before)
         rows.append(
             (
                 variant.name,
-                _spread(errors),
+                spread(errors),
                 f"{found}/{n} [{low:.2f}, {high:.2f}]",
                 ", ".join(f"{count} {route}" for route, count in routes.most_common()),
-                _spread(sink),
-                _spread(ratio),
-                _spread(louder),
+                spread(sink),
+                spread(ratio),
+                spread(louder),
             )
         )
     one = next((v for v in result.variants if v.shape.layers == 1), None)
@@ -61,7 +61,7 @@ def _learns(result: "Result") -> Section:
         f"Without order no model explains more: {result.blind_fvu:.3f} of the variance stays "
         "unexplained by the best function of the last number and of the set of the others, and one "
         "layer without positions is such a function"
-        + (f"; trained, its best seed leaves {_each(one, _fvu).min():.3f}." if one else "."),
+        + (f"; trained, its best seed leaves {each(one, fvu).min():.3f}." if one else "."),
     ]
     uniform = result.variants[0].dossiers[0].seen.uniform_sink
     table = Table(
@@ -94,16 +94,16 @@ def _changes(variant: "Variant") -> dict[str, Float[np.ndarray, " seed"]]:
         "MLP 1 writes its mean": lambda one: one.effects.mute,
         "[SEP] sees nothing": lambda one: one.effects.blind_sep,
     }
-    return {name: _each(variant, change) for name, change in changes.items()}
+    return {name: each(variant, change) for name, change in changes.items()}
 
 
 def _breaks(result: "Result") -> Section:
-    able = [v for v in result.variants if (_each(v, _fvu) < FOUND).any()]
+    able = [v for v in result.variants if (each(v, fvu) < FOUND).any()]
     if not able:
         return Section("What breaks it", ["No seed averages: there is nothing to break."])
     changes = {variant.name: _changes(variant) for variant in able}
     names = list(next(iter(changes.values())))
-    rows = [(name, *(_spread(changes[variant][name]) for variant in changes)) for name in names]
+    rows = [(name, *(spread(changes[variant][name]) for variant in changes)) for name in names]
     table = Table(
         ("change", *changes),
         rows,
@@ -121,103 +121,6 @@ def _breaks(result: "Result") -> Section:
     return Section("What breaks it", [], [table], [picture])
 
 
-ROLES = ("sink heads", "release heads")  # of layer 1, of layer 2
-
-
-def _heads(
-    variant: "Variant", layer: int, kind: str
-) -> tuple[Float[np.ndarray, "role k"], Float[np.ndarray, "other k"], Float[np.ndarray, "start k"]]:
-    """Singular values of the heads that catch (layer 0) or release (1), the others, the start.
-
-    Over seeds that average. A head catches with over 0.9 of its attention on [SEP], and releases
-    with over 0.9 of the read-out's on what follows [SEP].
-    """
-    role, others, start = [], [], []
-    for one in variant.dossiers:
-        if not one.seen.fvu < FOUND:
-            continue
-        masses = one.seen.sink[0] if layer == 0 else one.seen.readout[layer, :, -1]
-        start.extend(getattr(one.start, kind)[layer])
-        for values, mass in zip(getattr(one.ranks, kind)[layer], masses, strict=True):
-            (role if mass > SINK else others).append(values)
-    role, others, start = (
-        np.reshape(group, (-1, variant.shape.d_head)) for group in (role, others, start)
-    )
-    return role, others, start
-
-
-KINDS = {
-    "QK": "W_Q W_Kᵀ, as weights",
-    "QK_data": "W_Q W_Kᵀ, on data",
-    "OV": "W_V W_O, as weights",
-    "OV_data": "W_V W_O, on data",
-}
-
-
-def _low_rank(result: "Result") -> Section:
-    able = [v for v in result.variants if v.shape.layers > 1 and (_each(v, _fvu) < FOUND).any()]
-    if not able:
-        return Section("Is it of low rank?", ["No seed averages: there is nothing to look at."])
-    pictured = {
-        f"layer {layer + 1}: {KINDS[kind]}": _heads(able[0], layer, kind)
-        for layer, kind in ((0, "QK_data"), (1, "QK"), (1, "QK_data"))
-    }
-    picture = Picture(
-        "larger-spectra",
-        larger_pictures.spectra(pictured),
-        "Singular values over the largest, median and 90% of heads, variant "
-        f"“{able[0].name}”; a layer's “sink or release heads” are those that play its part.",
-    )
-    return Section("Is it of low rank?", [], [_truncations(able), _ranks(able)], [picture])
-
-
-def _ranks(able: "list[Variant]") -> Table:
-    from toy.larger.ranks import effective, second_over_first
-
-    rows = []
-    for variant in able:
-        for layer, role in enumerate(ROLES):
-            for kind, title in KINDS.items():
-                cells = [
-                    f"{_spread(effective(group))} · {np.median(second_over_first(group)):.2f}"
-                    if len(group)
-                    else "–"
-                    for group in _heads(variant, layer, kind)
-                ]
-                rows.append((variant.name, f"{layer + 1}: {role}", title, *cells))
-    return Table(
-        ("variant", "layer", "matrix", "these heads", "other heads", "before training"),
-        rows,
-        "Effective rank (median and range of heads in seeds that average) · median σ₂/σ₁. Each "
-        f"could be {able[0].shape.d_head}. On data: weighted by what the head reads, which in "
-        "layer 1 has few dimensions to begin with.",
-    )
-
-
-def _truncations(able: "list[Variant]") -> Table:
-    ranks = able[0].dossiers[0].truncated.rank
-    rows = []
-    for variant in able:
-        for layer in range(2):
-            for kind, title in (("QK", "W_Q W_Kᵀ"), ("OV", "W_V W_O")):
-                found = [
-                    getattr(one.truncated, kind)[layer]
-                    for one in variant.dossiers
-                    if one.seen.fvu < FOUND
-                ]
-                cells = [
-                    f"{np.median(errors):.3g}, {int((errors < FOUND).sum())}/{len(errors)}"
-                    for errors in np.transpose(found)
-                ]
-                rows.append((variant.name, str(layer + 1), title, *cells))
-    return Table(
-        ("variant", "layer", "matrix", *(f"rank {rank}" for rank in ranks)),
-        rows,
-        "Variance unexplained when every head of a layer keeps only this many directions (median "
-        "of the seeds that average), and how many of them still average.",
-    )
-
-
 def _probes(result: "Result") -> Section:
     rows = []
     for variant in result.variants:
@@ -227,13 +130,13 @@ def _probes(result: "Result") -> Section:
         rows.append(
             (
                 variant.name,
-                _spread(np.array([one.alpha[0, head] for one, head in pairs])),
-                _spread(np.array([one.other_sinks[0, head] for one, head in pairs])),
-                _spread(np.array([one.outlier_dims[1] for one in seen])),
-                _spread(np.array([float(one.massive) for one in seen])),
-                _spread(np.array([one.eta for one in seen])),
+                spread(np.array([one.alpha[0, head] for one, head in pairs])),
+                spread(np.array([one.other_sinks[0, head] for one, head in pairs])),
+                spread(np.array([one.outlier_dims[1] for one in seen])),
+                spread(np.array([float(one.massive) for one in seen])),
+                spread(np.array([one.eta for one in seen])),
                 f"{np.median([one.null for one in seen]):.2f}",
-                _spread(np.array([one.agreement for one in seen])),
+                spread(np.array([one.agreement for one in seen])),
             )
         )
     table = Table(
@@ -282,16 +185,3 @@ def _looks(result: "Result") -> Section:
             ),
         ],
     )
-
-
-def _each(variant: "Variant", measure: "Callable[[Dossier], float]") -> Float[np.ndarray, " seed"]:
-    return np.array([float(measure(one)) for one in variant.dossiers])
-
-
-def _fvu(one: "Dossier") -> float:
-    return one.seen.fvu
-
-
-def _spread(values: Float[np.ndarray, " any"]) -> str:
-    low, middle, high = np.quantile(values, [0, 0.5, 1])
-    return f"{middle:.3g} [{low:.3g}, {high:.3g}]"

@@ -45,11 +45,11 @@ def test_the_planted_theorem_is_the_theorem():
     """Any orthonormal u and v: the same function as the model with two dimensions."""
     x = np.random.default_rng(0).normal(size=(4, 11))
     x[:, 3] = 0
-    at = {"b": 0.4, "d": 0.7}
-    wanted, small = transformer.forward(transformer.theorem_weights(6.0, **at), x, 4)
+    b, d = 0.4, 0.7
+    wanted, small = transformer.forward(transformer.theorem_weights(6.0, b, d), x, 4)
     given = jnp.full(4, 4), jnp.full(4, 11), jnp.zeros(4)
     with jax.enable_x64(True):
-        f, left = forward(SHAPE, plant.theorem(SHAPE, 6.0, **at), Batch(jnp.asarray(x), *given))
+        f, left = forward(SHAPE, plant.theorem(SHAPE, 6.0, b=b, d=d), Batch(jnp.asarray(x), *given))
     # Logits of size s^2 and their softmax, in units of 2^-52.
     close = partial(np.testing.assert_allclose, rtol=0, atol=36 * 11 * 2**-52 * 16)
     close(f, wanted)
