@@ -28,6 +28,7 @@ def frontier(found: "Sequence[Frontier]") -> Section:
             f"{one.predicted[k + 1] / one.loss[k + 1]:.3f}",
             f"{one.plain_loss[k + 1] / one.loss[k + 1]:.3f}",
             f"{one.effective[k + 1]:.0f}",
+            f"{one.plain_effective[k + 1]:.0f}",
             f"{one.d[k + 1] * one.s_tag[k + 1]:.2f}",
             f"{one.unit_loss[k + 1] / one.loss[k + 1]:.1f}",
         )
@@ -36,7 +37,7 @@ def frontier(found: "Sequence[Frontier]") -> Section:
     ]
     columns = (
         "numbers", "s_tag", "slope of log loss", "predicted", "loss at the end", "predicted / loss",
-        "plain MC / loss", "effective n", "best d × s", "loss at d = 1 / loss",
+        "plain MC / loss", "effective n", "of plain MC", "best d × s", "loss at d = 1 / loss",
     )  # fmt: skip
     text = [
         "The loss that an embedding scale allows falls as the tail of the numbers dictates: like "

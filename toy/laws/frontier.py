@@ -40,6 +40,7 @@ class Frontier(NamedTuple):
     unit_loss: Float[np.ndarray, " scale"]  # at d = 1
     unit_slope: Float[np.ndarray, " step"]
     plain_loss: Float[np.ndarray, " scale"]  # plain Monte Carlo of as many sequences: the control
+    plain_effective: Float[np.ndarray, " scale"]  # how sure it believes it is
     others: dict[str, float]  # at the middle scale: the loss at another w or b, over `loss`
     variance: float  # of the target
     sequences: int
@@ -135,6 +136,7 @@ def frontier(
         return np.stack([squared_errors(seen, s_tag=s, d=k) for s, k in pairs], axis=1)
 
     values, unit = losses(seen, d), losses(seen, np.ones_like(d)).mean(axis=0)
+    ordinary = losses(plain, d)
     draws = resampled(rng, blocks(values))
     low, high = np.quantile(draws, [0.025, 0.975], axis=0)
     slope_low, slope_high = np.quantile(slopes(s_tag, draws), [0.025, 0.975], axis=0)
@@ -156,7 +158,8 @@ def frontier(
         predicted_slope=slopes(s_tag, predicted),
         unit_loss=unit,
         unit_slope=slopes(s_tag, unit),
-        plain_loss=losses(plain, d).mean(axis=0),
+        plain_loss=ordinary.mean(axis=0),
+        plain_effective=effective(ordinary),
         others=with_others(few, float(s_tag[len(s_tag) // 2])),
         variance=float((seen.weight * seen.mean**2).mean()),
         sequences=sequences,

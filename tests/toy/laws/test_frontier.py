@@ -112,6 +112,8 @@ def test_plain_monte_carlo_is_over_optimistic_and_does_not_know(curves):
     found = curves["gaussian"]
     assert found.plain_loss[2] < found.low[2] / 4
     assert found.effective[2] > 100
+    believed = found.plain_loss[2] * (1 + 5 / np.sqrt(found.plain_effective[2]))
+    assert believed < found.low[2]  # five of its own standard errors do not reach the truth
 
 
 def test_the_frontier_falls_as_predicted(curves):
