@@ -31,6 +31,11 @@ def minibatch(x: np.ndarray, t: np.ndarray, last: np.ndarray, target: np.ndarray
     return Minibatch(*(torch.from_numpy(np.array(field)) for field in (x, t, last, target)))
 
 
+def tensors(start: Start) -> dict[str, Tensor]:
+    """The weights as tensors that gather gradients."""
+    return {name: torch.from_numpy(np.array(w)).requires_grad_() for name, w in start.items()}
+
+
 def output(weights: Mapping[str, Tensor], batch: Minibatch) -> Float[Tensor, " batch"]:
     """f(x), from the definition."""
     seq = batch.x.shape[1]
@@ -54,10 +59,7 @@ def train(
     """Adam on every seed by itself, one seed after the other; each step's loss."""
     losses = np.zeros((len(starts), len(batches)), np.float32)
     for seed, start in enumerate(starts):
-        weights = {
-            name: torch.from_numpy(np.array(value)).requires_grad_()
-            for name, value in start.items()
-        }
+        weights = tensors(start)
         rule = torch.optim.Adam(weights.values(), lr=learning_rate)
         for step, batch in enumerate(batches):
             rule.zero_grad()

@@ -1,22 +1,19 @@
 """How fast is the vmapped training, beside a plain PyTorch loop over seeds? Paired, in one run."""
 
-import json
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from experiments import speed_growth
 from experiments.progress import Progress
-from experiments.provenance import Inputs, peak_memory
+from experiments.provenance import Inputs
 from experiments.report import Section, Table
 from experiments.settings import SEEDS, BadOption, within
+from experiments.speed_growth import Growth, Work, clock, recipe_of, table
 
 if TYPE_CHECKING:  # jax is imported when the question is asked, not for --help
-    from toy.recipe import Recipe
     from toy.train import Training
 
 AGREE = 1e-4  # relative; float32, and Adam divides small gradients by their own size
@@ -60,14 +57,6 @@ class Timing(NamedTuple):
         return self.timed * steps / np.array(self.wall)
 
 
-class Growth(NamedTuple):
-    """Cost of a seed and a step, and the memory of a process that trains so many."""
-
-    seeds: int
-    microseconds: tuple[float, ...]  # of CPU time, a repeat each
-    peak_bytes: int
-
-
 @dataclass(frozen=True)
 class Result:
     """All timings, and how far the losses of the three ways lie apart."""
@@ -97,7 +86,11 @@ def run(config: Config, progress: Progress) -> Result:
             timings += _timed(config, seeds)
             advance(f"{seeds} seeds")
     linear = _linear(config)
-    growth = _growth(config, progress) if config.growth else []
+    growth = (
+        speed_growth.growth(_work(config), config.growth, config.repeats, progress)
+        if config.growth
+        else []
+    )
     return Result(config, Inputs(dtype="float32", threads=1), timings, linear, apart, growth)
 
 
@@ -119,14 +112,8 @@ def check(config: Config) -> None:
     within("seed", config.seed, 0, SEEDS)
 
 
-def recipe_of(config: Config, seeds: int, checkpoints: int = 1) -> "Recipe":
-    """Adam at a constant step size, from the diagonal start."""
-    from toy.recipe import Recipe
-
-    return Recipe(
-        seeds=seeds, steps=config.steps, batch=config.batch, checkpoints=checkpoints,
-        schedule="constant", seed=config.seed,
-    )  # fmt: skip
+def _work(config: Config) -> Work:
+    return Work(config.steps, config.batch, config.seed)
 
 
 def _apart(config: Config) -> dict[str, float]:
@@ -134,7 +121,7 @@ def _apart(config: Config) -> dict[str, float]:
     from toy.speed import train_literally
     from toy.train import drawn, train
 
-    recipe = recipe_of(config, 3, checkpoints=config.steps)
+    recipe = recipe_of(_work(config), 3, checkpoints=config.steps)
     ours = train(recipe).history.loss
     others = {"literal": train_literally(recipe, drawn(recipe)), "torch": _loop(config, 3)()}
     return {name: float(np.abs(loss / ours - 1).max()) for name, loss in others.items()}
@@ -146,7 +133,7 @@ def _loop(config: Config, seeds: int) -> Callable[[], np.ndarray]:
     from toy.speed import minibatch
     from toy.train import drawn
 
-    recipe = recipe_of(config, seeds)
+    recipe = recipe_of(_work(config), seeds)
     start = {name: np.asarray(w) for name, w in drawn(recipe)._asdict().items()}
     starts = [{name: w[k] for name, w in start.items()} for k in range(seeds)]
     made = [minibatch(recipe, number) for number in range(config.steps)]
@@ -159,9 +146,9 @@ def _ways(config: Config, seeds: int) -> dict[str, tuple[int, Callable[[], objec
     from toy.speed import train_literally
     from toy.train import begin, drawn
 
-    training = begin(recipe_of(config, seeds))
+    training = begin(recipe_of(_work(config), seeds))
     fewer = min(seeds, config.most_literal)
-    literal = recipe_of(config, fewer)
+    literal = recipe_of(_work(config), fewer)
     loop = min(seeds, config.most_torch)
     start = drawn(literal)
     return {
@@ -179,11 +166,11 @@ def _finish(training: "Training") -> "Training":
 
 def _timed(config: Config, seeds: int) -> list[Timing]:
     ways = _ways(config, seeds)
-    first = {name: _clock(work)[0] for name, (_, work) in ways.items()}
+    first = {name: clock(work)[0] for name, (_, work) in ways.items()}
     clocks: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for _ in range(config.repeats):
         for name, (_, work) in ways.items():
-            clocks[name].append(_clock(work))
+            clocks[name].append(clock(work))
     timings = []
     for name, (timed, _) in ways.items():
         wall, cpu = zip(*clocks[name], strict=True)
@@ -192,58 +179,14 @@ def _timed(config: Config, seeds: int) -> list[Timing]:
     return timings
 
 
-def _clock(work: Callable[[], object]) -> tuple[float, float]:
-    """Seconds of wall time, and of CPU time over all threads."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    work()
-    return time.perf_counter() - wall, time.process_time() - cpu
-
-
 def _linear(config: Config) -> list[tuple[int, float]]:
     """The loop at 1, 2, 4, ... seeds: least of the repeats in CPU seconds."""
     found, seeds = [], 1
     while seeds <= config.most_torch:
         loop = _loop(config, seeds)
-        found.append((seeds, min(_clock(loop)[1] for _ in range(config.repeats))))
+        found.append((seeds, min(clock(loop)[1] for _ in range(config.repeats))))
         seeds *= 2
     return found
-
-
-def _growth(config: Config, progress: Progress) -> list[Growth]:
-    """Time in turn in this process; memory in a process of its own for each number of seeds."""
-    from toy.train import begin, proceed
-
-    ready = {seeds: begin(recipe_of(config, seeds)) for seeds in config.growth}
-    spent: dict[int, list[float]] = {seeds: [] for seeds in ready}
-    with progress.task("growth", len(ready) * (config.repeats + 2)) as advance:
-        for repeat in range(config.repeats + 1):
-            for seeds, training in ready.items():
-                cpu = _clock(lambda training=training: proceed(training))[1]
-                if repeat:  # the first one compiles
-                    spent[seeds].append(1e6 * cpu / seeds / config.steps)
-                advance(f"{seeds} seeds")
-        peaks = {}
-        for seeds in ready:
-            peaks[seeds] = _peak(config, seeds)
-            advance(f"memory of {seeds} seeds")
-    return [Growth(seeds, tuple(spent[seeds]), peaks[seeds]) for seeds in ready]
-
-
-def _peak(config: Config, seeds: int) -> int:
-    """Peak memory of a process that trains `seeds` seeds and does nothing else."""
-    about = json.dumps({"seeds": seeds, "steps": config.steps, "batch": config.batch})
-    code = f"from experiments.toy_speed import child; child({about!r})"
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return int(ended.stdout.split()[-1])
-
-
-def child(about: str) -> None:
-    """What `_peak` starts: train, and write the peak memory in bytes."""
-    from toy.train import begin, proceed
-
-    told = json.loads(about)
-    proceed(begin(recipe_of(Config(steps=told["steps"], batch=told["batch"]), told["seeds"])))
-    sys.stdout.write(f"{peak_memory()}\n")
 
 
 def sections(result: Result) -> list[Section]:
@@ -258,7 +201,7 @@ def sections(result: Result) -> list[Section]:
     ]
     tables = [_rates(result)]
     if result.growth:
-        tables.append(_growth_table(result))
+        tables.append(table(result.growth))
     return [Section("Seeds side by side, and one after the other", text, tables)]
 
 
@@ -296,19 +239,3 @@ def _rates(result: Result) -> Table:
 
 def _range(ratios: np.ndarray) -> str:
     return f"{np.median(ratios):.1f} [{ratios.min():.1f}, {ratios.max():.1f}]"
-
-
-def _growth_table(result: Result) -> Table:
-    rows = [
-        (f"{g.seeds:,}", f"{np.median(g.microseconds):.1f} [{min(g.microseconds):.1f}, "
-         f"{max(g.microseconds):.1f}]", f"{g.peak_bytes / 2**20:,.0f}")
-        for g in result.growth
-    ]  # fmt: skip
-    first, last = result.growth[0], result.growth[-1]
-    grown = (last.peak_bytes - first.peak_bytes) / max(last.seeds - first.seeds, 1) / 1024
-    return Table(
-        ("seeds", "µs of CPU a seed and step", "peak MiB"),
-        rows,
-        f"The reduced way alone. Peak memory of a process of its own: {grown:.1f} KiB a seed from "
-        f"{first.seeds:,} to {last.seeds:,} seeds, on top of the libraries.",
-    )

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Array
 
 from toy.checkpoint import load_training, save_training
 from toy.errors import Refused
@@ -104,7 +105,7 @@ def _trials(plan: Plan, start: Weights, done: list[Training]) -> Iterator[Trial]
 
 
 def _joined(parts: list[Training]) -> Training:
-    def join(*fields: np.ndarray) -> np.ndarray:
+    def join(*fields: Array | np.ndarray) -> np.ndarray:
         return np.concatenate([np.asarray(field) for field in fields])
 
     state = jax.tree.map(join, *(part.state for part in parts))

@@ -15,7 +15,7 @@ from toy.train import drawn
 from toy.transformer import Weights
 
 RATES: Mapping[Optimizer, float] = {
-    "adam": 3e-2, "adamw": 3e-2, "sgd": 1e-1, "sign": 1e-2, "muon": 2e-2,
+    "adam": 3e-2, "adamw": 3e-2, "sgd": 3e-2, "sign": 1e-2, "muon": 2e-2,
 }  # fmt: skip
 """Step sizes of a sweep; a cosine takes each to 0."""
 

@@ -37,10 +37,9 @@ def test_read_back_to_the_last_bit(rule, tmp_path):
     assert_same(load_training(tmp_path / "a"), begun)
 
 
-@pytest.mark.parametrize("rule", ["adamw", "muon"])
-def test_continued_to_the_same_bytes(rule, tmp_path):
-    """Through a file after every checkpoint, and without one."""
-    never = through = begin(replace(SMALL, optimizer=rule))
+def test_continued_to_the_same_bytes(tmp_path):
+    """Through a file after every checkpoint, and without one; muon remembers the most."""
+    never = through = begin(replace(SMALL, optimizer="muon"))
     for number in range(3):
         never = proceed(never)
         path = tmp_path / f"{number}"
