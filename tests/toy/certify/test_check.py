@@ -119,6 +119,13 @@ def test_a_lie_that_is_sealed_again_is_refused_by_the_mathematics(lie, text, jud
         judged(changed(text, **LIES[lie]))
 
 
+def test_the_hypothesis_is_part_of_the_statement(text, judged):
+    """Where q_lo < 0 the formula may exceed 2 X: |f - m| <= B is true then, and says nothing."""
+    lie = changed(text, d=["0.01", "0.01"], fraction="1", leaves={"": "1"})
+    with pytest.raises(Rejected, match="q_lo > 0 does not hold"):
+        judged(lie)
+
+
 def test_every_leaf_is_needed(text, judged):
     leaves = json.loads(text)["leaves"]
     for missing in leaves:
