@@ -20,6 +20,7 @@ from toy.statements import (
     limits,
     logits,
     one_layer,
+    ranks,
     sandwich,
     separators,
     sink_necessary,
@@ -57,6 +58,7 @@ _BEYOND = {
 
 CLAIMS: dict[str, Claim] = {
     **sufficiency.CLAIMS,
+    **ranks.CLAIMS,
     **one_layer.CLAIMS,
     **logits.CLAIMS,
     **sink_necessary.CLAIMS,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from toy import claims
 from toy.claims import CLAIMS, Claim, Found
 from toy.errors import Refused
-from toy.statements import family, gauge, literal, one_layer, release, statistics, sufficiency
+from toy.statements import family, gauge, literal, one_layer, ranks, release, statistics
 
 LOOSE = {
     "sink of [SEP]", "no tag before", "rank of W_V1", "rank of W_QK", "any d_model",  # equalities
@@ -131,9 +131,9 @@ def test_a_bound_that_is_5_percent_smaller_is_refuted(name, monkeypatch):
 
 @pytest.mark.parametrize("name", ["rank of W_V1", "rank of W_QK"])
 def test_a_rank_can_fail(name, monkeypatch):
-    right = sufficiency.theorem_weights
+    right = ranks.theorem_weights
     other = {"W_V1": np.diag([1e-9, -1.0]), "W_Q2": np.eye(2), "W_K2": np.eye(2)}
-    monkeypatch.setattr(sufficiency, "theorem_weights", lambda *at: right(*at)._replace(**other))
+    monkeypatch.setattr(ranks, "theorem_weights", lambda *at: right(*at)._replace(**other))
     assert claims.examine(CLAIMS[name], np.random.default_rng(0), 3).violations == 3
 
 

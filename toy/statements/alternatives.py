@@ -213,11 +213,7 @@ def bounded_tags(rng: np.random.Generator, n: int) -> Float[np.ndarray, " case"]
 
 def bounded_tags_size(rng: np.random.Generator, n: int) -> Float[np.ndarray, " case"]:
     """C3: |tau_j| over max(1, c - 1 + c/(s-1)), c = w (s-1), everywhere but at [SEP]."""
-
-    def most(at: Gauge) -> Float[np.ndarray, " seq"]:
-        return _but_sep(at, max(1.0, at.w * at.s_tag - 1))
-
-    return _gauges(rng, n, _bounded, most)
+    return _gauges(rng, n, _bounded, lambda at: _but_sep(at, max(1.0, at.w * at.s_tag - 1)))
 
 
 def negative_d(rng: np.random.Generator, n: int) -> Float[np.ndarray, " case"]:

@@ -15,7 +15,7 @@ from toy.logs import ROUNDING, quiet
 from toy.statements import cases, literal, release
 from toy.statements.cases import Setting, over
 from toy.statements.claim import Claim
-from toy.transformer import Weights, theorem_weights
+from toy.transformer import theorem_weights
 
 
 class Seen(NamedTuple):
@@ -202,29 +202,6 @@ def pointwise(rng: np.random.Generator, n: int) -> Float[np.ndarray, " case"]:
     return _each(rng, n, ratio)
 
 
-def _rank_one(
-    matrices: Float[np.ndarray, "case d_model d_model"],
-) -> Float[np.ndarray, " case"]:
-    sizes = np.linalg.svd(matrices, compute_uv=False)
-    return over(sizes[:, 1], 4 * literal.UNIT * sizes[:, 0])
-
-
-def _weights(rng: np.random.Generator, n: int) -> list[Weights]:
-    each = zip(1 + rng.exponential(10, n), rng.normal(size=n), rng.normal(size=n), strict=True)
-    return [theorem_weights(*map(float, one)) for one in each]
-
-
-def rank_v1(rng: np.random.Generator, n: int) -> Float[np.ndarray, " case"]:
-    """sigma_2(W_V1) = 0, over the rounding of a singular value."""
-    return _rank_one(np.stack([np.asarray(v.W_V1) for v in _weights(rng, n)]))
-
-
-def rank_qk(rng: np.random.Generator, n: int) -> Float[np.ndarray, " case"]:
-    """sigma_2(W_Q2 W_K2^T) = 0, over the rounding of a singular value."""
-    each = [np.asarray(v.W_Q2) @ np.asarray(v.W_K2).T for v in _weights(rng, n)]
-    return _rank_one(np.stack(each))
-
-
 CLAIMS = {
     "limit": Claim("|f - m| <= 2X tanh(Delta/4) + (2t-1) X / (t-1 + n e^L)", "Theorem B", limit),
     "corollary": Claim(
@@ -256,6 +233,4 @@ CLAIMS = {
         "Read-out",
         pointwise,
     ),
-    "rank of W_V1": Claim("rank W_V1 = 1", "Closed form", rank_v1),
-    "rank of W_QK": Claim("rank W_Q2 W_K2^T = 1", "Closed form", rank_qk),
 }
