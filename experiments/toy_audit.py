@@ -11,7 +11,7 @@ from experiments.report import Picture, Section, Table
 from experiments.settings import SEEDS, between, within
 
 if TYPE_CHECKING:  # jax is imported when the question is asked, not for --help
-    from toy.audit import Audit
+    from toy.audit import Audit, Format, Softmax, Truth
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def run(config: Config, progress: Progress) -> Result:
     """
     import numpy as np
 
-    from toy.audit import FORMATS, rounded, truth
+    from toy.audit import FORMATS, SOFTMAXES, rounded, truth
 
     within("cases", config.cases, 1, 10_000)
     within("T", config.T, 2, 512)
@@ -81,14 +81,14 @@ def run(config: Config, progress: Progress) -> Result:
     with progress.task("audit", 4 * len(FORMATS)) as advance:
         for d in (1.0, float(rounded(config.d))):
             exact = truth(x, config.t, scales, d)
-            for softmax in ("shifted", "naive"):
+            for softmax in SOFTMAXES:
                 for format in FORMATS:
                     rows.append(_row(exact, format, softmax))
                     advance(f"{softmax} {format}, d = {d:g}")
     return Result(config, Inputs(device="cpu"), rows)
 
 
-def _row(exact, format, softmax) -> Row:
+def _row(exact: "Truth", format: "Format", softmax: "Softmax") -> Row:
     import numpy as np
 
     from toy.audit import audit, overflow_scale, saturation_scale

@@ -28,6 +28,7 @@ from toy.errors import Refused
 Format = Literal["bfloat16", "float32", "float64"]
 FORMATS: tuple[Format, ...] = ("bfloat16", "float32", "float64")
 Softmax = Literal["shifted", "naive"]
+SOFTMAXES: tuple[Softmax, ...] = ("shifted", "naive")
 
 
 class Truth(NamedTuple):
