@@ -94,6 +94,7 @@ LIES = {
     "no magnitude": {"X": "0"},
     "a scale of one": {"s": ["1", "12.006"]},
     "no tag": {"d": ["0", "1.0005"]},
+    "two signs that cancel": {"s": ["0.4", "0.5"], "b": ["0", "0"], "d": ["-2", "-1"]},
     "a query that turns": {"d": ["0.01", "1.0005"]},
     "ends in the wrong order": {"s": ["12.006", "11.994"]},
     "not a number": {"s": ["NaN", "12.006"]},
