@@ -54,7 +54,7 @@ def test_residuals_are_the_theorems(seed, tail, s, b, d):
 @pytest.mark.parametrize("w", [0.3, 1.0, 1.7])
 def test_residuals_are_the_transformers_for_any_w(w):
     rng = np.random.default_rng(0)
-    sequences = draw(rng, "uniform", 40, shortest=11, longest=11)
+    sequences = draw(rng, "uniform", 12, shortest=11, longest=11)
     found = residuals(crowds(sequences), s_tag=6.0, b=0.2, d=0.3, w=w)
     weights = theorem_weights(6.0, 0.2, 0.3)
     weights = weights._replace(W_V1=w * np.asarray(weights.W_V1))

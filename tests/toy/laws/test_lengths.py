@@ -10,7 +10,7 @@ from toy.transformer import Weights, forward, theorem_weights
 
 
 def test_look_is_the_transformer(weights):
-    drawn = draw(np.random.default_rng(0), "gaussian", 9, shortest=5, longest=12)
+    drawn = draw(np.random.default_rng(0), "gaussian", 5, shortest=8, longest=9)
     seen = look(weights, drawn)
     same = look(with_product(weights, product(weights)), drawn)
     for seed in range(len(weights.s_tag)):
