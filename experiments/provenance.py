@@ -8,7 +8,9 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-LIBRARIES = ("catch-tag-release", "torch", "transformers", "jax", "flax", "optax", "numpy")
+LIBRARIES = (
+    "catch-tag-release", "torch", "transformers", "jax", "flax", "optax", "numpy", "python-flint",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
