@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
-from toy.larger.model import Edit, Weights, no_edit
+from toy.larger.edit import Edit, no_edit
 from toy.larger.observe import Places, forward, fvu, places, tag
 from toy.larger.shape import Shape
+from toy.larger.weights import Weights
 from toy.tasks import Batch
 from toy.transformer import ToyTrace
 

@@ -7,8 +7,10 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from toy.larger.model import Edit, Weights, apply
+from toy.larger.edit import Edit
+from toy.larger.model import apply
 from toy.larger.shape import Shape
+from toy.larger.weights import Weights
 from toy.tasks import Batch
 from toy.transformer import Activations, ToyTrace
 

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float
 
 from toy.errors import Refused
-from toy.larger.model import Weights, sizes
 from toy.larger.shape import Shape
+from toy.larger.weights import Weights, sizes
 
 
 def _directions(shape: Shape, seed: int) -> Float[np.ndarray, "4 d_model"]:

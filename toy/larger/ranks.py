@@ -13,9 +13,10 @@ import numpy as np
 from jaxtyping import Float
 
 from toy.diagnose import effective_rank, singular_values
-from toy.larger.model import EPSILON, Weights
+from toy.larger.model import EPSILON
 from toy.larger.observe import Places
 from toy.larger.shape import Shape
+from toy.larger.weights import Weights
 from toy.transformer import ToyTrace
 
 

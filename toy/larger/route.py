@@ -21,11 +21,11 @@ import jax
 
 from toy.diagnose import FVU, SINK
 from toy.larger.causal import Effects, effects
-from toy.larger.model import Weights
 from toy.larger.observe import Seen, forward, observe, places
 from toy.larger.ranks import Ranks, ranks
 from toy.larger.train import Recipe, Trained, task
 from toy.larger.truncate import Truncated, truncated
+from toy.larger.weights import Weights
 from toy.tasks import Batch
 
 Route = Literal["none", "sink", "shared", "uniform", "subtract", "other"]

@@ -12,8 +12,9 @@ import optax
 from jaxtyping import Array, Float, Int, Key
 
 from toy.errors import Refused
-from toy.larger.model import Weights, initial_weights, predict
+from toy.larger.model import predict
 from toy.larger.shape import Shape
+from toy.larger.weights import Weights, initial_weights
 from toy.tasks import Batch, averaging
 
 

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from toy.larger.model import Weights
 from toy.larger.observe import Places, fvu
 from toy.larger.ranks import attention_input
 from toy.larger.shape import Shape
+from toy.larger.weights import Weights
 from toy.tasks import Batch
 from toy.transformer import ToyTrace
 

@@ -11,8 +11,10 @@ import pytest
 
 from mech.trace import Trace
 from toy.errors import Refused
-from toy.larger.model import Averager, Weights, apply, initial_weights, no_edit, predict, sizes
+from toy.larger.edit import no_edit
+from toy.larger.model import Averager, apply, predict
 from toy.larger.shape import Shape
+from toy.larger.weights import Weights, initial_weights, sizes
 from toy.transformer import ToyTrace
 
 _SPEC = importlib.util.spec_from_file_location("literal", Path(__file__).parent / "literal.py")

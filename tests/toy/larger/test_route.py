@@ -12,13 +12,13 @@ from toy import transformer
 from toy.diagnose import FVU
 from toy.errors import Refused
 from toy.larger import plant
-from toy.larger.model import Weights, initial_weights
 from toy.larger.observe import forward, places, tag
 from toy.larger.ranks import attention_input, effective, ranks, second_over_first
 from toy.larger.route import held_out, study, verdict
 from toy.larger.shape import Shape
 from toy.larger.train import Recipe
 from toy.larger.truncate import cut_OV, cut_QK
+from toy.larger.weights import Weights, initial_weights
 from toy.tasks import Batch, mean_after
 
 SHAPE = Shape(d_model=10, heads=2, d_mlp=5, norm=False, longest=13)
