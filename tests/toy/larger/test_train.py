@@ -41,13 +41,18 @@ def test_checkpoints_divide_steps(checkpoints):
 
 @pytest.mark.parametrize("T", [2, 3, 4, 5, 6])
 def test_the_best_blind_error_by_enumeration(T):
-    """The posterior is uniform over places of [SEP] and orders of the others: enumerate both."""
-    x = np.random.default_rng(T).normal(size=(4000, T - 1))
-    orders = [np.array([*order, T - 2], dtype=int) for order in permutations(range(T - 2))]
-    means = np.array([x[:, o][:, -n:].mean(axis=1) for n in range(1, T) for o in orders])
-    spread = means.var(axis=0)
-    assert abs(spread.mean() - blind_error(T)) < 5 * spread.std() / np.sqrt(4000) + 1e-15
-    assert abs((means**2).mean(axis=0).mean() - target_variance(T)) < 0.1
+    """m = c . x, and the posterior of c is uniform over places of [SEP] and orders of the others.
+
+    For independent x of variance 1 its expected variance is the sum of the variances of c.
+    """
+    weights = []
+    for n in range(1, T):
+        for order in permutations(range(T - 2)):
+            c = np.zeros(T - 1)
+            c[[*order, T - 2][T - 1 - n :]] = 1 / n
+            weights.append(c)
+    assert np.var(weights, axis=0).sum() == pytest.approx(blind_error(T), rel=1e-12, abs=1e-15)
+    assert np.square(weights).sum(axis=1).mean() == pytest.approx(target_variance(T), rel=1e-12)
 
 
 def test_one_layer_is_blind_and_two_are_not():
