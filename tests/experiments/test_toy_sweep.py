@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from experiments import serial, toy_speed, toy_sweep, torch_averager
+from experiments import serial, torch_averager, toy_speed, toy_sweep
 from experiments.progress import Progress
 from experiments.settings import BadOption
 from toy import transformer
@@ -37,7 +37,7 @@ def test_a_small_sweep_end_to_end(tmp_path):
     ("changed", "named"),
     [
         ({"seeds": 0}, "--seeds 0"),
-        ({"steps": 7}, "--steps 7: give a multiple"),
+        ({"steps": 27}, "--steps 27: give a multiple"),
         ({"optimizers": ()}, "--optimizers"),
         ({"data": ("uniform", "uniform")}, "--data uniform uniform"),
         ({"save_every": float("nan")}, "--save-every nan"),

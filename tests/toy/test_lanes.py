@@ -70,10 +70,20 @@ def test_parts_of_a_batch_are_the_batch(monkeypatch):
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14)
 
 
-def test_memory_grows_by_the_seed():
-    """4,096 seeds: no array of the computation is larger than the cache, or one sequence of it."""
+def test_seeds_beyond_the_widest_are_the_same_seeds(monkeypatch):
+    """Seven seeds, three at a time, and one that is left."""
+    with jax.enable_x64(True):
+        weights, batch = draw(1, 7, 1.0), batch_with_edges(2)
+        whole = lanes.losses_and_gradients(weights, lanes.share(batch))
+        monkeypatch.setattr(lanes, "_WIDEST", 3)
+        parts = lanes.losses_and_gradients(weights, lanes.share(batch))
+    for ours, theirs in zip(jax.tree.leaves(parts), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14)
+
+
+def test_no_array_leaves_the_cache():
     for batch in (64, 48, 7):
-        for seeds in (1, 5, 64, 1000, 4096):
+        for seeds in (1, 5, 64, lanes._WIDEST):
             parts = lanes._blocks(batch, 32 * seeds)
             assert batch % parts == 0
-            assert batch // parts == 1 or batch // parts * 32 * seeds <= lanes._ELEMENTS
+            assert batch // parts * 32 * seeds <= lanes._ELEMENTS
