@@ -1,6 +1,7 @@
 """Does training find catch, tag, release? Many seeds of one recipe, side by side."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -44,6 +45,8 @@ class Config:
     """Held-out sequences to judge on."""
     seed: int = 0
     """What all randomness is derived from."""
+    save: Path | None = None
+    """File for the weights, the optimiser's memory and the history (safetensors)."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,9 @@ def run(config: Config, progress: Progress) -> Result:
     """
     import dataclasses
 
+    from toy.checkpoint import save_training
     from toy.diagnose import diagnose, held_out
-    from toy.train import PRESETS, train
+    from toy.train import PRESETS, begin, finished, proceed
 
     check(config)
     recipe = PRESETS[config.preset]
@@ -84,7 +88,13 @@ def run(config: Config, progress: Progress) -> Result:
         **dict.fromkeys(config.without, 0.0),
     )
     with progress.task(f"train {recipe.seeds} seeds", recipe.checkpoints) as advance:
-        trained = train(recipe, advance=lambda step: advance(f"step {step}"))
+        training = begin(recipe)
+        while training.done < recipe.steps:
+            training = proceed(training)
+            advance(f"step {training.done}")
+    if config.save is not None:
+        save_training(config.save, training)
+    trained = finished(training)
     diagnosis = diagnose(trained, sequences=config.sequences)
     variance = float(np.asarray(held_out(trained, config.sequences).target).var())
     return Result(config, Inputs(dtype="float32"), recipe, trained.history, diagnosis, variance)
