@@ -19,16 +19,18 @@ LABELS = [f"{first}{second}" for first in "+−" for second in "+−"]
 def atlas(result: "Result") -> Figure:
     """One row an initialisation: seeds where they start, and success by initial signs."""
     names = result.plan.initialisations
-    canvas, grid = figure(10.5, 4.0 * len(names), rows=len(names), columns=2)
+    canvas, grid = figure(10.5, 3.4 * len(names), rows=len(names), columns=2)
     for row, name in enumerate(names):
         left, right = grid[2 * row : 2 * row + 2]
         here = [r.outcome for r in result.rows if r.cell.initialisation == name]
         share = np.mean([outcome.found for outcome in here], axis=0)
         start = here[0].start
-        dots = left.scatter(start.s_tag, start.w, c=share, cmap="viridis", vmin=0, vmax=1, s=26)
+        # A scale that all draws share says nothing: the read-out's sign then takes its place.
+        across, label = (start.d, "d") if np.ptp(start.s_tag) == 0 else (start.s_tag, "s_tag")
+        dots = left.scatter(across, start.w, c=share, cmap="viridis", vmin=0, vmax=1, s=26)
         left.axhline(0, color=INK, linewidth=0.6)
         left.axvline(0, color=INK, linewidth=0.6)
-        left.set(xlabel=r"$s_\mathrm{tag}$ before training", ylabel="w before training", title=name)
+        left.set(xlabel=f"{label} before training", ylabel="w before training", title=name)
         canvas.colorbar(dots, ax=left, label="share of cells that found it")
         _signs(right, result.atlas[name])
     return canvas

@@ -236,8 +236,9 @@ def sections(result: Result) -> list[Section]:
     picture = Picture(
         "atlas",
         sweep_pictures.atlas(result),
-        "Left: each seed at its initial (s_tag, w), w = -W_V1[1, 1]; the share of the cells in "
-        "which it found the mechanism. Right: the same by initial signs; found of n. "
+        "Left: each seed where it starts, w = -W_V1[1, 1] and s_tag, or d = (W_Q W_K)[1, 1] where "
+        "all start at one s_tag; the share of the cells in which it found the mechanism. Right: "
+        "the same by initial signs; found of n. "
         f"{result.plan.seeds} draws, {len(result.rows)} cells, {result.plan.steps} steps.",
     )
     return [
