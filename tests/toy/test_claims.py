@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from toy import claims
 from toy.claims import CLAIMS, Claim, Found
 from toy.errors import Refused
-from toy.statements import family, gauge, literal, one_layer, ranks, release, statistics
+from toy.statements import (
+    family,
+    gauge,
+    general_sink,
+    literal,
+    one_layer,
+    ranks,
+    release,
+    statistics,
+)
 
 LOOSE = {
     "sink of [SEP]", "no tag before", "rank of W_V1", "rank of W_QK", "any d_model",  # equalities
@@ -96,6 +105,43 @@ def test_a_claim_fails_of_other_weights(name, monkeypatch):
     assert claims.examine(CLAIMS[name], np.random.default_rng(0), 400).violations > 0
 
 
+UNEVEN = [
+    "any w", "C1: gain in layer 1", "C3: bounded tags", "C4: negative d", "identical separators",
+    "numbered separators", "other coordinates", "1/sqrt(d_head)", "tilted mean", "no mask",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNEVEN)
+def test_the_uneven_part_of_a_bound_is_needed_and_not_the_leak_alone(name, monkeypatch):
+    """tanh(Delta/8) for tanh(Delta/4): a case comes near where both parts count."""
+    right = release.error_bound
+
+    def smaller(X, n, numbers, zeros, unevenness, contrast):
+        return right(X, n, numbers, zeros, unevenness / 2, contrast)
+
+    monkeypatch.setattr(release, "error_bound", smaller)
+    assert claims.examine(CLAIMS[name], np.random.default_rng(0), 15_000).violations > 0
+
+
+def _tilt(uneven, contrast):
+    """`statistics.tilt_bound` with other shares of 2 beta X rho/(1+rho) and of 2 beta X."""
+
+    def bound(at, beta):
+        crowds = release.crowds(at.T, at.t, at.X**2, at.s_tag - 1)
+        rates = release.rates(crowds, at.X, at.s_tag - 1, 0.0, at.d)
+        lift, drop = 2 * beta * at.X * crowds.rho / (1 + crowds.rho), 2 * beta * at.X
+        ends = rates.unevenness + uneven * lift, rates.contrast - contrast * drop
+        return float(release.error_bound(at.X, at.T - at.t, at.t - 1, 1, *ends))
+
+    return bound
+
+
+@pytest.mark.parametrize(("uneven", "contrast"), [(0.5, 1.0), (1.0, 0.9)])
+def test_both_shares_of_the_tilt_are_needed(uneven, contrast, monkeypatch):
+    monkeypatch.setattr(statistics, "tilt_bound", _tilt(uneven, contrast))
+    assert claims.examine(CLAIMS["tilted mean"], np.random.default_rng(0), 15_000).violations > 0
+
+
 FORCED = [name for name in CLAIMS if name.startswith(("N2 ", "N3"))]
 
 
@@ -104,6 +150,15 @@ def test_a_necessity_fails_of_smaller_errors(name, monkeypatch):
     """An error reported a fifth too small claims what no member of the family has done."""
     right = family.residual
     monkeypatch.setattr(family, "residual", lambda *a, **k: 0.8 * right(*a, **k))
+    assert claims.examine(CLAIMS[name], np.random.default_rng(0), 2000).violations > 0
+
+
+@pytest.mark.parametrize("name", [name for name in CLAIMS if name.startswith("N2'")])
+def test_a_necessity_beyond_f_fails_of_smaller_errors(name, monkeypatch):
+    right = general_sink.attempt
+    monkeypatch.setattr(
+        general_sink, "attempt", lambda *a: (v := right(*a))._replace(error=0.7 * v.error)
+    )
     assert claims.examine(CLAIMS[name], np.random.default_rng(0), 2000).violations > 0
 
 

@@ -42,6 +42,7 @@ def gain_bound(T: int, t: int, X: float, gain: float, d: float) -> float:
 
     |f - m| <= 2 X tanh(Delta/4) + X leak(t-1, 1, L), Delta = d/(1+rho_0) (rho/(1+rho) -
     rho_0/(1+rho_0)), L = d/(1+rho)^2, with X = max |x| of the input: uniform over all of R^T.
+    Raises `NonPositiveQuery` unless d > 0.
     """
     rates = release.rates(release.crowds(T, t, 0.0, gain), X, 1.0, 0.0, d)
     return float(release.error_bound(X, T - t, t - 1, 1, *rates))

@@ -45,7 +45,10 @@ def not_uniform(rng: np.random.Generator, n: int) -> Float[np.ndarray, " case"]:
 
 
 def unmasked_bound(at: Setting) -> float:
-    """|f - mean of all numbers| <= this without the causal mask."""
+    """|f - mean of all numbers| <= this without the causal mask.
+
+    Raises `NonPositiveQuery` unless q_lo > 0.
+    """
     T, X2, gain = at.T, at.X**2, at.s_tag - 1
     crowds = release.Crowds(
         (T - 1) * np.exp(X2 - gain), (1 + (T - 2) * np.exp(-X2)) * np.exp(-gain)

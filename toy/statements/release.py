@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from toy.errors import NonPositiveQuery
 from toy.logs import quiet
 
 
@@ -77,9 +78,13 @@ class Rates(NamedTuple):
 def rates(crowds: Crowds, X: float, tag: float, b: float, d: float) -> Rates:
     """Delta = q_hi tag spread and L = q_lo tag / (1 + rho), for tags tag / (1 + r_i) and w = 1.
 
-    q_lo = d tag / (1 + rho) - |b| X and q_hi = d tag / (1 + rho_0) + |b| X; L bounds the contrast
-    where q_lo >= 0.
+    q_lo = d tag / (1 + rho) - |b| X and q_hi = d tag / (1 + rho_0) + |b| X. Raises
+    `NonPositiveQuery` unless q_lo > 0: without it neither bounds anything.
     """
     low = d * tag / (1 + crowds.rho) - abs(b) * X
+    if not low > 0:
+        raise NonPositiveQuery(
+            f"guaranteed query {low:.6g} is not positive: raise s_tag, give d > 0 or a smaller |b|"
+        )
     high = d * tag / (1 + crowds.rho_0) + abs(b) * X
     return Rates(high * tag * crowds.spread, low * tag / (1 + crowds.rho))

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from toy.errors import NonPositiveQuery, NoSegment
-from toy.inputs import check_magnitude, check_numbers
+from toy.errors import NoSegment, Refused
+from toy.inputs import check_magnitude, check_numbers, check_scale
 from toy.statements import cases, literal, release
 from toy.statements.cases import over
 from toy.statements.claim import Claim
@@ -45,25 +45,23 @@ def _check(at: Marked) -> None:
         )
     check_magnitude(at.X)
     check_numbers(b=at.b, d=at.d, scales=float(np.sum(at.scales)))
-
-
-def _require(query: float) -> None:
-    if query <= 0:
-        raise NonPositiveQuery(f"guaranteed query {query:.6g} is not positive: raise the scales")
+    check_scale(min(at.scales))
 
 
 def identical_bound(at: Marked) -> float:
     """|f - mean of all numbers after the first separator| <= this; the scales are one and the same.
 
-    Raises `NoSegment`, `NoMagnitude`, `NotFinite`, `NonPositiveQuery`.
+    Raises `NoSegment`, `NoMagnitude`, `NotFinite`, `NonPositiveQuery`, `ScaleTooSmall`, and
+    `Refused` where the scales differ.
     """
     _check(at)
+    if len(set(at.scales)) > 1:
+        raise Refused(f"scales {list(at.scales)}: identical separators share one scale")
     count, gain, X2 = len(at.seps), at.scales[0] - 1, at.X**2
     crowds = release.Crowds(
         (at.T - count) * np.exp(X2 - gain),
         (1 + (at.seps[0] - 1) * np.exp(-X2)) * np.exp(-gain) / count,
     )
-    _require(at.d * gain / (1 + crowds.rho) - abs(at.b) * at.X)
     n = at.T - at.seps[0] - (count - 1)
     rates = release.rates(crowds, at.X, gain, at.b, at.d)
     return float(release.error_bound(at.X, n, at.seps[0] - 1, count, *rates))
@@ -81,9 +79,12 @@ def mean_tag(scales: Sequence[float]) -> float:
 def numbered_bound(at: Marked, end: int) -> float:
     """|f_e - mean of its own segment up to e| <= this, for a number at `end`; the scales rise.
 
-    Raises `NoSegment`, `NoMagnitude`, `NotFinite`, `NonPositiveQuery`.
+    Raises `NoSegment`, `NoMagnitude`, `NotFinite`, `NonPositiveQuery`, `ScaleTooSmall`, and
+    `Refused` where a scale is below the one before it.
     """
     _check(at)
+    if list(at.scales) != sorted(at.scales):
+        raise Refused(f"scales {list(at.scales)}: every separator's must exceed the one before it")
     k = sum(sep < end for sep in at.seps)
     if k == 0 or end in at.seps or end > at.T:
         raise NoSegment(f"position {end} is not a number after a separator")
@@ -95,11 +96,10 @@ def numbered_bound(at: Marked, end: int) -> float:
     )
     tag, below = mean_tag(own), mean_tag(own[:-1])
     low = at.d * tag / (1 + crowds.rho) - abs(at.b) * at.X
-    _require(low)
     high = at.d * tag / (1 + crowds.rho_0) + abs(at.b) * at.X
     above = tag / (1 + crowds.rho) - below
     contrast = (low if above > 0 else high) * above
-    uneven = high * tag * crowds.spread
+    uneven = release.rates(crowds, at.X, tag, at.b, at.d).unevenness
     n = end - at.seps[k - 1]
     return float(release.error_bound(at.X, n, earlier, k, uneven, contrast))
 

@@ -24,7 +24,10 @@ from toy.statements.claim import Claim
 
 
 def moment_bound(at: Setting, zeta: float) -> float:
-    """X^2 (tanh(Delta/4) + P): how far the second moment read out may be from that after [SEP]."""
+    """X^2 (tanh(Delta/4) + P): how far the second moment read out may be from that after [SEP].
+
+    Raises `NonPositiveQuery` unless q_lo > 0.
+    """
     power = at.X**2 + zeta**2 * at.X**4
     crowds = release.crowds(at.T, at.t, power, at.s_tag - 1)
     uneven, contrast = release.rates(crowds, at.X, at.s_tag - 1, at.b, at.d)
@@ -34,7 +37,7 @@ def moment_bound(at: Setting, zeta: float) -> float:
 
 
 def variance_bound(at: Setting, zeta: float) -> float:
-    """`moment_bound` + 2 X (the bound on |f - m|)."""
+    """`moment_bound` + 2 X (the bound on |f - m|). Raises as it."""
     power = at.X**2 + zeta**2 * at.X**4
     return moment_bound(at, zeta) + 2 * at.X * widths.error_bound(at, power)
 
@@ -83,7 +86,12 @@ def below_maximum(n: int, beta: float) -> float:
 
 
 def tilt_bound(at: Setting, beta: float) -> float:
-    """|f - tilted mean| <= 2 X tanh(Delta'/4) + X leak(t-1, 1, L'), for b = 0."""
+    """|f - tilted mean| <= 2 X tanh(Delta'/4) + X leak(t-1, 1, L'), for b = 0.
+
+    Raises `NonPositiveQuery` unless d > 0, and `Refused` for beta < 0.
+    """
+    if not beta >= 0:
+        raise Refused(f"beta = {beta:.6g}: the bound is for beta >= 0; turn the signs of x")
     crowds = release.crowds(at.T, at.t, at.X**2, at.s_tag - 1)
     uneven, contrast = release.rates(crowds, at.X, at.s_tag - 1, 0.0, at.d)
     uneven = uneven + 2 * beta * at.X * crowds.rho / (1 + crowds.rho)

@@ -76,7 +76,7 @@ def limit(rng: np.random.Generator, n: int) -> Float[np.ndarray, " case"]:
 def simple_bound(at: Setting) -> float:
     """(X/2)(T-1)(s-1)(d(s-1) + |b|X) e^{1+X^2-s} + X (2t-1)/n e^{-L}; infinite where it overflows.
 
-    The corollary of Theorem B. Raises nothing: the setting has a positive guaranteed query.
+    The corollary of Theorem B. Raises `NonPositiveQuery` unless q_lo > 0.
     """
     gain, contrast = at.s_tag - 1, _rates(at).contrast
     rho = release.crowds(at.T, at.t, at.X**2, gain).rho

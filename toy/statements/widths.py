@@ -20,6 +20,7 @@ def error_bound(at: Setting, power: float, temper: float = 1.0) -> float:
     """2 X tanh(Delta/4) + X leak(t-1, 1, L) for scores within `power` of those between zeros.
 
     `temper` divides the scores of both layers. Theorem B's setting has X^2 and 1.
+    Raises `NonPositiveQuery` unless q_lo > 0.
     """
     crowds = release.crowds(at.T, at.t, power / temper, (at.s_tag - 1) / temper)
     rates = release.rates(crowds, at.X, at.s_tag - 1, at.b / temper, at.d / temper)

@@ -3,8 +3,19 @@
 import numpy as np
 import pytest
 
-from toy.errors import NonPositiveQuery, NoSegment, NotFinite, Refused
-from toy.statements import alternatives, gauge, literal, release, separators, statistics
+from toy.errors import NonPositiveQuery, NoSegment, NotFinite, Refused, ScaleTooSmall
+from toy.statements import (
+    alternatives,
+    gauge,
+    limits,
+    literal,
+    release,
+    separators,
+    statistics,
+    sufficiency,
+    widths,
+)
+from toy.statements.cases import Setting
 from toy.statements.gauge import Gauge
 from toy.statements.separators import Marked
 
@@ -67,6 +78,48 @@ def test_separators_are_refused(at, refusal):
         separators.identical_bound(at)
     with pytest.raises(refusal):
         separators.numbered_bound(at, 8)
+
+
+def test_separators_of_other_scales_are_not_what_the_statements_speak_of():
+    """At scales 12, 9 the bound of identical ones at 12 would be 0.032, the error is 0.68."""
+    falling = Marked(14, (3, 6), (12.0, 9.0), 1.0)
+    for bound in (separators.identical_bound, lambda at: separators.numbered_bound(at, 14)):
+        with pytest.raises(Refused, match="scales"):
+            bound(falling)
+        with pytest.raises(ScaleTooSmall):
+            bound(falling._replace(scales=(1.0, 1.0)))
+    with pytest.raises(Refused, match="share one scale"):
+        separators.identical_bound(falling._replace(scales=(9.0, 12.0)))
+    assert separators.numbered_bound(falling._replace(scales=(9.0, 12.0)), 14) > 0
+
+
+BOUNDS = {
+    "other coordinates": lambda at: widths.error_bound(at, 1.5),
+    "1/sqrt(d_head)": lambda at: widths.error_bound(at, 1.0, 1.2),
+    "no mask": limits.unmasked_bound,
+    "corollary": sufficiency.simple_bound,
+    "moment": lambda at: statistics.moment_bound(at, 0.2),
+    "variance": lambda at: statistics.variance_bound(at, 0.2),
+    "tilted mean": lambda at: statistics.tilt_bound(at, 0.5),
+    "C1": lambda at: alternatives.gain_bound(at.T, at.t, at.X, 20.0, at.d),
+}
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_no_bound_without_a_guaranteed_query(name):
+    """q <= 0 releases the numbers before [SEP] instead, which no formula here speaks of."""
+    bound, at = BOUNDS[name], Setting(9, 4, 1.0, 12.0, 0.3, 1.0)
+    assert bound(at) > 0
+    with pytest.raises(NonPositiveQuery, match="not positive"):
+        bound(at._replace(d=-1.0))
+    if name not in ("tilted mean", "C1"):  # which have b = 0
+        with pytest.raises(NonPositiveQuery, match="not positive"):
+            bound(at._replace(b=-30.0))
+
+
+def test_the_tilted_mean_is_bounded_for_one_sign_of_the_tilt():
+    with pytest.raises(Refused, match="beta >= 0"):
+        statistics.tilt_bound(Setting(9, 4, 1.0, 12.0, 0.0, 1.0), -0.5)
 
 
 @pytest.mark.parametrize("end", [2, 3, 6, 10])
