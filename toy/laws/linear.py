@@ -6,9 +6,10 @@ After [SEP] the logits are Q (1 - r_j), r_j = e^{1-s} c_j, c_j = sum_{k<=j, k!=t
                                            Lam = (sum_{j<t} (x_j - m) - m) / n,
     E[(f - m)^2]  =  Q^2 e^{2-2s} E[K^2] - 2 Q e^{1-s-Q} E[K Lam] + e^{-2Q} E[Lam^2].
 
-At the best Q its two parts stand as U : V = Q : 1 (up to the cross term), whence the slope of the
-logarithm is -2 Q / (Q + 1), and 2 Q + log Q = 2 (s - 1) + log(E[Lam^2] / E[K^2]): Q grows as s and
-d = Q / (s - 1)^2 falls as 1/s. At d = 1, Q = (s - 1)^2 and the slope is -2 + 4 / (s - 1).
+At the best Q its two parts, each with half of the cross term, stand as U : V = Q : 1, whence the
+slope of the logarithm is -2 Q / (Q + 1). Where E[K Lam] = 0,
+2 Q + log Q = 2 (s - 1) + log(E[Lam^2] / E[K^2]). For any moments Q grows as s and d = Q / (s - 1)^2
+falls as 1/s. At d = 1, Q = (s - 1)^2 and the slope is -2 + 4 / (s - 1).
 E[K^2] is infinite where E[e^{2 x^2}] is: for Gaussian and for Laplace numbers.
 """
 

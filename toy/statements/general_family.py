@@ -14,7 +14,7 @@ before it, and V restores the scale: all numbers are added and those before [SEP
 
     f - m = -(w/n) sum_{i != t} (1 - a_i) c_i,  |f - m| <= (w/n) (T - 1) max |x_i|  on R^T.
 
-With s = 0 [SEP] is the zero vector, a_i < 1 / (1 + e), every tag stays -1 and no entry of the
+With s = 0 [SEP] is the zero vector, a_i < 1 / (1 + e), a number's tag stays -1 and no entry of the
 stream exceeds max(1, (1 + w) max |x_i|). The price is |W_V2| of order 1/eps, an attention near 1
 to [SEP] in layer 2, and weights that serve one (T, t) only.
 """
@@ -178,7 +178,8 @@ def _draw(rng: np.random.Generator) -> tuple[Float[np.ndarray, "batch seq"], int
     x = rng.uniform(-X, X, (cases.GROUP, T))
     x[::3] = X * np.sign(x[::3])
     x[0], x[1] = X, -X
-    return x, t, float(rng.uniform(-3, 0.9)), float(rng.uniform(2, 30))
+    s_tag = float(rng.choice([rng.uniform(-3, 0.9), rng.uniform(1.1, 4)]))  # on both sides of 1
+    return x, t, s_tag, float(rng.uniform(2, 30))
 
 
 def rounding_of_subtraction(T: int, t: int, X: float, s_tag: float, log_gain: float) -> float:

@@ -1,4 +1,4 @@
-"""N1: a softmax that reads numbers out must separate its logits, whatever computed them.
+"""N1: a softmax that reads plain numbers out must separate its logits, wherever they come from.
 
 f = sum_j p_j x_j with x_t := 0 and p = softmax(l). With R = max_{j>t} l_j - min_{j<=t} l_j and the
 one input X before [SEP], -X after it,
@@ -94,7 +94,7 @@ def ratios(rng: np.random.Generator, n: int) -> Float[np.ndarray, " case"]:
 
 CLAIMS = {
     "N1: logits": Claim(
-        "|f - m| >= X min(1, (2t-1)/(t + n e^R)) at X before [SEP], -X after it",
+        "|f - m| >= X min(1, (2t-1)/(t + n e^R)) at one input, if f = sum_j softmax(l)_j x_j",
         "N1",
         ratios,
     )

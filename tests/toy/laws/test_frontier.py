@@ -156,6 +156,16 @@ def test_bounded_numbers_at_d_1_have_the_slope_minus_2_plus_4_over_s_minus_1():
     assert room < 0.01
 
 
+@pytest.mark.parametrize("correlation", [-0.9, -0.07, 0.0, 0.5])
+@pytest.mark.parametrize("s", [6.0, 14.0, 40.0])
+def test_the_linear_laws_slope_is_exact_whatever_the_cross_term(correlation, s):
+    """d log MSE* / ds = -2 + 2 / (Q + 1), up to what a difference over 2h has of the third one."""
+    of, h = linear.Moments(86.0, correlation * np.sqrt(86.0 * 30.0), 30.0), 0.01
+    above, below = (np.log(linear.frontier(of, s + v).loss) for v in (h, -h))
+    slope = -2 + 2 / (linear.frontier(of, s).gain + 1)
+    assert (above - below) / (2 * h) == pytest.approx(slope, abs=h * h)
+
+
 @given(seed=st.integers(0, 2**31), s=st.floats(16, 60), gain=st.floats(2, 50))
 def test_the_linear_law_is_the_limit_of_the_loss(seed, s, gain):
     seen = crowds(draw(np.random.default_rng(seed), "uniform", 40))
