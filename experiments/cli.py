@@ -157,24 +157,32 @@ def _ask(name: str, rest: list[str]) -> None:
     parsed = _parse(name, command, arguments, rest)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: nothing stays
     folder = parsed.where.out or Path("out") / name.replace(" ", "-")
-    _check_save(getattr(parsed.config, "save", None), folder)
+    _check_apart(parsed.config, folder)
     with output.output_folder(folder, replace=parsed.where.replace) as writing:
         run, sections = _publish(name, rest, module, parsed.config, writing)
     run["out"] = str(folder.absolute())
     _store(run)
     # Last, because a reader may stop reading: by now the answer is kept.
-    _print(sections)
-    print(f"\n{folder / 'report.html'}")
+    try:
+        _print(sections)
+        print(f"\n{folder / 'report.html'}", flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _fail(f"standard output: {error.strerror}; the answer is in {folder}")
 
 
-def _check_save(save: Path | None, folder: Path) -> None:
-    """Refuse a place for the model that is taken, or that is the run's own folder."""
-    if save is None:
-        return
-    if save.exists():
+def _check_apart(config: Any, folder: Path) -> None:
+    """Refuse what a run would write into its own folder, and a place for a model that is taken."""
+    for option in ("save", "certificate", "state"):
+        place = getattr(config, option, None)
+        if place is not None and place.resolve().is_relative_to(folder.resolve()):
+            raise OutputRefused(
+                f"--{option} {place} lies in --out {folder}; choose a place beside it"
+            )
+    save = getattr(config, "save", None)
+    if save is not None and save.exists():
         raise OutputRefused(f"--save {save} exists; choose another folder or remove it")
-    if save.resolve().is_relative_to(folder.resolve()):
-        raise OutputRefused(f"--save {save} lies in --out {folder}; choose a folder beside it")
 
 
 def _store(run: dict[str, Any]) -> None:

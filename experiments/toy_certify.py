@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.report import Section, Table
-from experiments.settings import between, within
+from experiments.settings import BadOption, between, within
 
 if TYPE_CHECKING:  # python-flint is imported when something is to be proved
     from toy.certify.boxes import Statement
     from toy.certify.check import Checked
 
+LONGEST = 128  # tokens
 PAUSE = 10.0  # seconds between two words about the progress
 
 
@@ -88,10 +89,11 @@ def run(config: Config, progress: Progress) -> Result:
         path = config.check
         checked, seconds = _timed(lambda: check(path))
         return _result(config, path, checked, None, seconds)
-    from toy.certify.certificate import check_free, text_of, write
+    from toy.certify.certificate import check_free, stated, text_of, write
     from toy.certify.prove import prove
 
     statement = _statement(config)
+    stated(statement)  # refused now rather than when it is proved
     check_free(config.certificate)
     clock = time.monotonic()
     last = clock
@@ -114,12 +116,18 @@ def _statement(config: Config) -> "Statement":
     from toy.certify.boxes import Statement
     from toy.inputs import check_numbers
 
+    if config.T > LONGEST:
+        raise BadOption(
+            f"--T {config.T}: give at most {LONGEST}; the search for a counterexample, "
+            "which comes first, grows with its fourth power"
+        )
     within("width", config.width, 0, 2)
     within("b-width", config.b_width or 0.0, 0)
     between("fraction", config.fraction, 0.0, float("inf"))
     within("boxes", config.boxes, 1)
     between("seconds", config.seconds, 0.0, float("inf"))
     check_numbers(X=config.X, s=config.s, b=config.b, d=config.d)
+    check_numbers(**{"b-width": config.b_width or 0.0})
     X, s, b, d, fraction, width = (
         Fraction(str(v))  # the decimal that was typed, not its nearest float
         for v in (config.X, config.s, config.b, config.d, config.fraction, config.width)
@@ -129,9 +137,9 @@ def _statement(config: Config) -> "Statement":
         config.T,
         config.t,
         X,
-        (s * (1 - width / 2), s * (1 + width / 2)),
+        (s - width * abs(s) / 2, s + width * abs(s) / 2),
         (b - side / 2, b + side / 2),
-        (d * (1 - width / 2), d * (1 + width / 2)),
+        (d - width * abs(d) / 2, d + width * abs(d) / 2),
         fraction,
     )
 

@@ -19,6 +19,8 @@ Score = Callable[[np.ndarray], np.ndarray]
 
 PARTS = 16
 """A coordinate's first sweeps try the ends of this many intervals of [-X, X]."""
+TABLE = 2**22
+"""Entries of (query, key) tables that `starts_of` scores at once."""
 FINEST = 11
 """The last sweep's steps are X / 2^FINEST long."""
 
@@ -49,13 +51,19 @@ def starts_of(
 ) -> Float[np.ndarray, "n seq"]:
     """Half of n the best blocks, the best of each pattern of signs among them; the rest random."""
     x = blocks(T, t, X)
-    order = np.argsort(-score(x), kind="stable")
+    order = np.argsort(-_in_parts(score, x), kind="stable")
     _, first = np.unique(np.sign(x[order][:, [0, t, -1]]), axis=0, return_index=True)
     leaders = order[np.sort(first)][: n // 4]
     best = list(dict.fromkeys([*leaders, *order]))[: (n + 1) // 2]
     corners = rng.choice([-X, X], (n // 4, T))
     inside = rng.uniform(-X, X, (n - len(best) - len(corners), T))
     return np.concatenate([x[best], corners, inside])
+
+
+def _in_parts(score: Score, x: Float[np.ndarray, "starts seq"]) -> Float[np.ndarray, " starts"]:
+    """A score's table of (query, key) a row of x would not fit the memory for long sequences."""
+    rows = max(1, TABLE // x.shape[1] ** 2)
+    return np.concatenate([score(x[at : at + rows]) for at in range(0, len(x), rows)])
 
 
 def climb(

@@ -336,6 +336,20 @@ def test_an_answer_outlives_its_reader_and_its_store(model, tmp_path):
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["report.html", "result.json"]
 
 
+def test_standard_output_that_is_full_does_not_take_the_answer(tmp_path):
+    """What was asked stands in its folder, and the line says so."""
+    done = subprocess.run(
+        f"{CTR} toy certify --T 3 --t 2 --out run > /dev/full",
+        shell=True,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "CTR_STORE": str(tmp_path / "s.sqlite")},
+    )
+    expect_refused(done, "standard output: No space left", "the answer is in run")
+    assert (tmp_path / "run" / "result.json").exists()
+
+
 @pytest.mark.parametrize("prompt", ["the of a and", "the " * 60])
 def test_a_prompt_without_sinks_is_answered(here, model, tmp_path, prompt):
     done = here(

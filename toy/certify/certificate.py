@@ -5,19 +5,26 @@ finite decimal that it is, never rounded: the file says what was proved.
 """
 
 import os
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from toy.certify import check
-from toy.certify.boxes import PARAMETERS
+from toy.certify.boxes import PARAMETERS, Statement
 from toy.certify.prove import Proof
 from toy.errors import Refused
 
 
 def text_of(proof: Proof) -> str:
     """The file's text; equal proofs give equal bytes. Raises `Refused` (see `decimal_text`)."""
-    statement = proof.statement
-    content = {
+    leaves = {" ".join(leaf.path): decimal_text(leaf.ratio) for leaf in proof.leaves}
+    return check.sealed({**stated(proof.statement), "leaves": leaves})
+
+
+def stated(statement: Statement) -> dict[str, Any]:
+    """What the file says before its leaves. Raises `Refused` (see `decimal_text`)."""
+    return {
         "schema": check.SCHEMA,
         "statement": check.STATEMENT,
         "T": statement.T,
@@ -25,9 +32,7 @@ def text_of(proof: Proof) -> str:
         "X": decimal_text(statement.X),
         **{p: [decimal_text(end) for end in getattr(statement, p)] for p in PARAMETERS},
         "fraction": decimal_text(statement.fraction),
-        "leaves": {" ".join(leaf.path): decimal_text(leaf.ratio) for leaf in proof.leaves},
     }
-    return check.sealed(content)
 
 
 def decimal_text(value: Fraction) -> str:
@@ -42,15 +47,19 @@ def decimal_text(value: Fraction) -> str:
     text = f"{digits[:-places].zfill(1)}.{digits[-places:].zfill(places)}" if places else digits
     text = "-" * (value < 0) + text
     if not check.NUMBER.fullmatch(text):
-        raise Refused(f"{value} is no decimal of {check.PLACES} places: a certificate is exact")
+        raise Refused(
+            f"{Decimal(value.numerator) / value.denominator:.6g} cannot stand in a certificate, "
+            f"which is exact: it wants a decimal with at most {check.DIGITS} digits before the "
+            f"point and {check.PLACES} behind"
+        )
     return text
 
 
 def write(path: Path, text: str) -> check.Checked:
     """Put the text at `path` once the checker has confirmed it; another certificate is replaced.
 
-    Raises `Refused` where `path` holds anything else, `Rejected` by the checker, `OSError` where it
-    cannot be written; nothing has changed at `path` then.
+    Raises `Refused` where `path` holds anything else or cannot be written, `Rejected` by the
+    checker; nothing has changed at `path` then.
     """
     check_free(path)
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
@@ -61,15 +70,21 @@ def write(path: Path, text: str) -> check.Checked:
             os.fsync(file.fileno())
         confirmed = check.check(partial)
         partial.replace(path)
+    except OSError as error:
+        raise Refused(
+            f"cannot write {path}: {error.strerror}; nothing was kept, choose another place"
+        ) from error
     finally:
         partial.unlink(missing_ok=True)
     return confirmed
 
 
 def check_free(path: Path) -> None:
-    """Refuse a place that holds anything but a certificate. Raises `Refused`."""
+    """Refuse a place that holds anything but a certificate, or is shut. Raises `Refused`."""
     if not path.parent.is_dir():
         raise Refused(f"{path.parent} is no folder: make it, or choose another place")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise Refused(f"cannot write {path}: its folder is read-only; choose another place")
     if not path.exists() and not path.is_symlink():
         return
     start = f'{{\n "schema": "{check.SCHEMA}"'

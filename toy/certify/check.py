@@ -24,8 +24,8 @@ STATEMENT = (
 )
 KEYS = ["schema", "statement", "T", "t", "X", "s", "b", "d", "fraction", "leaves", "sha256"]
 LARGEST, LONGEST, DEEPEST = 2**26, 512, 300  # bytes, T, halvings of a leaf
-PLACES = 40
-NUMBER = re.compile(rf"-?[0-9]{{1,9}}(\.[0-9]{{1,{PLACES}}})?", re.ASCII)
+DIGITS, PLACES = 9, 40  # before the point, and behind
+NUMBER = re.compile(rf"-?[0-9]{{1,{DIGITS}}}(\.[0-9]{{1,{PLACES}}})?", re.ASCII)
 
 
 class Checked(NamedTuple):
@@ -82,7 +82,12 @@ def parts(
     steps = {path[depth] if len(path) > depth else "" for path in paths}
     axis = min(steps, default="")[:-1]
     if depth > DEEPEST or axis not in box or steps != {axis + "-", axis + "+"}:
-        raise Rejected(f"the leaves do not fill the box once: steps {sorted(steps)} at {paths[:1]}")
+        raise Rejected(
+            f"the leaves do not fill the box once: after {_short(' '.join(paths[0][:depth]))!r} "
+            f"come {_short(', '.join(map(repr, sorted(steps))))}"
+            if paths
+            else "the leaves do not fill the box once: there is none"
+        )
     low, high = box[axis]
     middle = (low + high) / 2
     for sign, half in (("-", (low, middle)), ("+", (middle, high))):
@@ -92,8 +97,10 @@ def parts(
 
 def read(path: Path) -> dict[str, Any]:
     """The content, if the bytes are exactly those that it is written with."""
-    if not path.is_file() or path.stat().st_size > LARGEST:
-        raise Rejected(f"{path} is no file of at most {LARGEST} bytes")
+    if not path.is_file():
+        raise Rejected(f"{path} is {'not an ordinary file' if path.exists() else 'not there'}")
+    if path.stat().st_size > LARGEST:
+        raise Rejected(f"{path} is larger than any certificate: more than {LARGEST} bytes")
     try:
         text = path.read_bytes().decode("ascii")
         content = json.loads(text)
@@ -117,6 +124,10 @@ def sealed(content: dict[str, Any]) -> str:
     """The text of a certificate, the sha256 of its content at the end."""
     digest = hashlib.sha256(json.dumps(content, indent=1).encode()).hexdigest()
     return json.dumps({**content, "sha256": digest}, indent=1) + "\n"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:40]} ... {text[-40:]}"
 
 
 def number(text: Any) -> Fraction:

@@ -1,5 +1,6 @@
 """`ctr toy certify`, as a user types it."""
 
+import errno
 import json
 import re
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import pytest
 
 from experiments import cli
+from toy.certify import certificate, check
 
 
 @pytest.fixture
@@ -76,7 +78,15 @@ def test_a_certificate_is_written_and_checked_again(here, tmp_path):
         (["--boxes", "0"], ["--boxes"]),
         (["--seconds", "0"], ["--seconds"]),
         (["--b-width", "-1"], ["--b-width"]),
-        (["--check", "missing.json"], ["missing.json"]),
+        (["--b-width", "inf"], ["b-width = inf"]),
+        (["--T", "129"], ["--T 129", "128"]),
+        (["--d", "-1"], ["d from -1.0005", "must exceed 0"]),
+        (["--d", "1e300"], ["9.99500e+299", "9 digits"]),
+        (["--width", "1e-300"], ["12.0000", "40 behind"]),
+        (["--certificate", "run/it.json"], ["--certificate run/it.json lies in --out run"]),
+        (["--certificate", "run"], ["--certificate run lies in --out run"]),
+        (["--check", "missing.json"], ["missing.json is not there"]),
+        (["--check", "."], ["not an ordinary file"]),
         (["--certificate", "no/where.json"], ["no"]),
     ],
 )
@@ -99,6 +109,32 @@ def test_b_has_a_width_of_its_own(here, tmp_path):
     done = here("--b", 0, "--b-width", "0.1", "--out", "run")
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "certificate.json").read_text())["b"] == ["-0.05", "0.05"]
+
+
+def test_a_place_that_cannot_be_written_is_named_before_the_proof(here, monkeypatch, tmp_path):
+    monkeypatch.setattr(certificate.os, "access", lambda *_: False)
+    expect_refused(here("--out", "run"), "cannot write certificate.json", "read-only")
+    assert not (tmp_path / "certificate.json").exists()
+
+
+def test_the_disk_of_the_certificate_is_the_one_that_is_full(here, monkeypatch, tmp_path):
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(certificate.os, "fsync", full)
+    expect_refused(here("--out", "run"), "cannot write certificate.json: No space left on device")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_long_path_of_halvings_is_not_printed_whole(here, tmp_path):
+    here("--out", "run")
+    content = json.loads((tmp_path / "certificate.json").read_text())
+    del content["sha256"]
+    content["leaves"] = {"x1-" * 9000: "1", "x1+": "1"}
+    (tmp_path / "long.json").write_text(check.sealed(content))
+    done = here("--check", "long.json", "--out", "again")
+    expect_refused(done, "do not fill the box")
+    assert len(done.stderr) < 300
 
 
 def test_nothing_of_the_users_is_overwritten(here, tmp_path):
