@@ -14,4 +14,4 @@ check: setup
 	@.venv/bin/pyright
 
 test: check
-	@.venv/bin/python -m pytest -q $(ARGS)
+	@.venv/bin/python -m pytest -q -n 2 --dist loadfile $(ARGS)

@@ -47,26 +47,30 @@ def poisoned_memory(monkeypatch):
     monkeypatch.setattr(np, "empty", lambda *a, **k: poison_array(np_empty(*a, **k)))
 
 
-MEASURED = pytest.StashKey[list[str]]()
-
-
 @pytest.fixture
 def measured(request):
     """`measured("peak memory", "0.44 GB", "below 1.5 GB")`: a line below the test results.
 
-    A limit that is only asserted says that it was kept, not by how much.
+    A limit that is only asserted says that it was kept, not by how much. The line travels with
+    the test's report, because several processes may share the work.
     """
-    lines = request.config.stash.setdefault(MEASURED, [])
 
     def record(what: str, found: object, wanted: str) -> None:
-        lines.append(f"{what}: {found} (wanted: {wanted})")
+        request.node.user_properties.append(("measured", f"{what}: {found} (wanted: {wanted})"))
 
     return record
 
 
-def pytest_terminal_summary(terminalreporter, config):
+def pytest_terminal_summary(terminalreporter):
     """Print what the tests measured."""
-    if lines := config.stash.get(MEASURED, []):
+    reports = [report for group in terminalreporter.stats.values() for report in group]
+    lines = dict.fromkeys(
+        line
+        for report in reports
+        for name, line in getattr(report, "user_properties", ())
+        if name == "measured"
+    )
+    if lines:
         terminalreporter.section("measured")
         for line in lines:
             terminalreporter.write_line(line)

@@ -2,6 +2,7 @@
 
 import io
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,10 +51,10 @@ def test_a_sweep_of_nothing_is_refused(changed, named):
 
 
 def test_state_folders_of_two_plans_differ():
-    names = {
-        toy_sweep._name(toy_sweep._plan(toy_sweep.Config(**options)))
-        for options in ({}, {"seed": 1}, {"steps": 4000}, {"s_tag": 5.0}, {"lanes": 64})
-    }
+    changes: list[dict[str, Any]] = [
+        {}, {"seed": 1}, {"steps": 4000}, {"s_tag": 5.0}, {"lanes": 64}
+    ]  # fmt: skip
+    names = {toy_sweep._name(toy_sweep._plan(toy_sweep.Config(**options))) for options in changes}
     assert len(names) == 5
 
 

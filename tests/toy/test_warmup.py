@@ -28,7 +28,7 @@ def test_without_its_ingredients_guided_is_default_init():
 @pytest.mark.parametrize("number", [0, 9, 10, 49])
 def test_pulls_are_those_of_the_docstring(number):
     """lift 0.5 and decays 1 for the first 20% of 50 steps."""
-    size = float(rate(SMALL)(number)) if number < 10 else 0.0
+    size = float(np.asarray(rate(SMALL)(number))) if number < 10 else 0.0
     assert (size > 0.02) == (number < 10)
     before = drawn(SMALL)
     after = pulled(SMALL, before, jnp.asarray(number))
