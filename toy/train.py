@@ -155,7 +155,9 @@ def _recorded(
     history: History, step: int, weights: Weights, loss: Float[Array, " seed"]
 ) -> History:
     W_V1, W_Q2, W_K2 = (np.asarray(w) for w in (weights.W_V1, weights.W_Q2, weights.W_K2))
-    new = (loss, weights.s_tag, singular_values(W_V1), singular_values(W_Q2 @ W_K2.mT))
+    with np.errstate(over="ignore", invalid="ignore"):  # of a seed that diverges: NaN is kept
+        W_QK = W_Q2 @ W_K2.mT
+    new = (loss, weights.s_tag, singular_values(W_V1), singular_values(W_QK))
     longer = (
         np.concatenate([field, np.asarray(value)[:, None]], axis=1, dtype=np.float32)
         for field, value in zip(history[1:], new, strict=True)

@@ -93,21 +93,21 @@ def run(config: Config, progress: Progress) -> Result:
 
 def sections(result: Result) -> list[Section]:
     """How far the bounds are from the worst error found, and typical errors from both."""
-    says = result.theorem < result.config.X
+    says = (result.theorem < result.config.X) & (result.worst > 0)
     ratios = {
-        "Theorem B": result.theorem / result.worst,
-        "sharper bound": result.sharper / result.worst,
-        "median of 1,000 random inputs": result.typical / result.worst,
+        "Theorem B": result.theorem[says] / result.worst[says],
+        "sharper bound": result.sharper[says] / result.worst[says],
+        "median of 1,000 random inputs": result.typical[says] / result.worst[says],
     }
     rows = []
     for name, ratio in ratios.items():
-        low, middle, high = np.quantile(ratio[says], [0, 0.5, 1]) if says.any() else [np.nan] * 3
+        low, middle, high = np.quantile(ratio, [0, 0.5, 1]) if says.any() else [np.nan] * 3
         rows.append((name, f"{middle:.3g}", f"{low:.3g} to {high:.3g}"))
     table = Table(
         ("over the worst error found", "median over scales", "range"),
         rows,
-        f"n = {says.sum()} scales at which Theorem B is below X; T = {result.config.T}, "
-        f"t = {result.config.t}, |x| ≤ {result.config.X:g}, b = 0, d = {result.config.d:g}.",
+        f"n = {says.sum()} scales at which Theorem B is below X and the error not 0 in float64; "
+        f"T = {result.config.T}, t = {result.config.t}, |x| ≤ {result.config.X:g}, b = 0, d = {result.config.d:g}.",
     )
     text = [
         "A bound for all inputs is judged by the worst one. A typical input is far better, and a "

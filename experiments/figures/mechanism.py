@@ -12,6 +12,7 @@ from experiments.pictures import figure
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.report import BLUE, INK, ORANGE, RED, Picture, Section, Table
+from experiments.settings import between
 
 if TYPE_CHECKING:
     from matplotlib.image import AxesImage
@@ -46,6 +47,7 @@ class Result:
 def run(config: Config, progress: Progress) -> Result:
     """Two forward passes in float64."""
     refuse_bad_shapes(config.T, config.t, config.X, config.seed)
+    between("s-tag", config.s_tag, 1, 1e3)
     x = np.random.default_rng(config.seed).uniform(-config.X, config.X, config.T)
     theorem, untagged = (
         observe(x, config.t, config.s_tag, tagging=tagging) for tagging in (True, False)

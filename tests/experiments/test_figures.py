@@ -111,6 +111,20 @@ def test_no_bar_leaves_the_picture():
     assert all(stages.readout.max() < top for stages in result.stages)
 
 
+def test_a_rate_is_told_from_the_fewest_scales():
+    module, result = ask("limits", T=5, t=2, highest=200.0)
+    assert -1.05 < module.slope(result.s_tag, result.after) < -0.9
+
+
+def test_a_scale_without_error_is_left_out_of_the_ratios():
+    """At T = 2, s_tag = 30 the error is below every float64: 0 / 0 is no tightness."""
+    module, result = ask("bound", T=2, t=1, scales=2, starts=5)
+    assert result.worst[-1] == 0
+    table = module.sections(result)[0].tables[0]
+    assert "n = 1 scales" in table.caption
+    assert float(table.rows[0][1]) >= 1
+
+
 @pytest.mark.parametrize(
     ("name", "options", "word"),
     [
@@ -118,7 +132,10 @@ def test_no_bar_leaves_the_picture():
         ("mechanism", {"t": 0}, "--t"),
         ("mechanism", {"T": 1}, "--T"),
         ("mechanism", {"X": 0.0}, "--X"),
+        ("mechanism", {"s_tag": 1e200}, "--s-tag"),
+        ("mechanism", {"s_tag": 1.0}, "--s-tag"),
         ("limits", {"highest": 1.0}, "--highest"),
+        ("limits", {"highest": 1e3}, "--highest"),
         ("bound", {"d": 0.0}, "--d"),
         ("bound", {"starts": 1}, "--starts"),
         ("animation", {"frames": 1}, "--frames"),

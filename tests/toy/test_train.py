@@ -75,6 +75,12 @@ def test_reproducible_and_independent_of_checkpoints():
     np.testing.assert_array_equal(first.history.s_tag[:, -1], first.weights.s_tag)
 
 
+def test_weights_too_large_for_a_product_are_recorded_without_a_warning():
+    """The first step is some 1e30: W_Q2 W_K2^T overflows before the loss does."""
+    trained = train(replace(SMALL, learning_rate=1e30, schedule="constant"))
+    assert not np.isfinite(trained.history.sigma_QK).all()
+
+
 def test_a_diverging_seed_is_told_apart():
     """Steps of 1e6 end in NaN for some seeds; each says when, and its losses stay visible."""
     trained = train(
