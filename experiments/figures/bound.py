@@ -107,7 +107,8 @@ def sections(result: Result) -> list[Section]:
         ("over the worst error found", "median over scales", "range"),
         rows,
         f"n = {says.sum()} scales at which Theorem B is below X and the error not 0 in float64; "
-        f"T = {result.config.T}, t = {result.config.t}, |x| ≤ {result.config.X:g}, b = 0, d = {result.config.d:g}.",
+        f"T = {result.config.T}, t = {result.config.t}, |x| ≤ {result.config.X:g}, "
+        f"b = 0, d = {result.config.d:g}.",
     )
     text = [
         "A bound for all inputs is judged by the worst one. A typical input is far better, and a "
