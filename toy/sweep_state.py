@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 
 from toy.errors import Refused
-from toy.files import forget_parts, write_whole
+from toy.files import SUFFIX, forget_parts, write_whole
 from toy.sweep_plan import Plan
 
 PLAN = "sweep.json"
@@ -40,14 +40,14 @@ def check_plan(plan: Plan, folder: Path) -> None:
     """
     now = json.loads(json.dumps(asdict(plan) | {"jax": jax.__version__}))
     path = folder / PLAN
-    forget_parts(folder)
     if path.exists():
+        forget_parts(folder)
         try:
             then = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise Refused(
-                f"{path} is damaged: choose another --state or remove {folder}"
-            ) from error
+        except ValueError:
+            then = None
+        if not isinstance(then, dict):
+            raise Refused(f"{path} is damaged: choose another --state or remove {folder}")
         if then != now:
             name = min(k for k in set(now) | set(then) if now.get(k) != then.get(k))
             raise Refused(
@@ -55,7 +55,8 @@ def check_plan(plan: Plan, folder: Path) -> None:
                 "choose another --state"
             )
         return
-    strangers = sorted(entry.name for entry in folder.iterdir() if entry.name != LOCK)
+    ours = {LOCK, PLAN + SUFFIX}  # a sweep may be killed while it writes its plan
+    strangers = sorted({entry.name for entry in folder.iterdir()} - ours)
     if strangers:
         raise Refused(f"{folder} holds {strangers[0]}, which no sweep wrote: choose another")
     write_whole(path, (json.dumps(now, indent=1) + "\n").encode())

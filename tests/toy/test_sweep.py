@@ -17,7 +17,7 @@ from toy.errors import Refused
 from toy.predict import logistic, predict
 from toy.sweep import Report, sweep
 from toy.sweep_plan import Plan, groups, initial, starts
-from toy.sweep_state import LOCK
+from toy.sweep_state import LOCK, PLAN, check_plan
 from toy.train import drawn, train
 
 TINY = Plan(
@@ -106,8 +106,10 @@ def test_another_plan_is_refused(whole, field, value):
 
 def test_folders_that_are_not_ours_are_refused(whole, tmp_path):
     (tmp_path / "thesis.tex").write_text("all of it")
-    with pytest.raises(Refused, match=r"thesis\.tex, which no sweep wrote"):
+    (tmp_path / "thesis.pdf.partial").write_text("half of it")
+    with pytest.raises(Refused, match=r"thesis\.(tex|pdf\.partial), which no sweep wrote"):
         sweep(TINY, tmp_path, QUIET)
+    assert (tmp_path / "thesis.pdf.partial").read_text() == "half of it"
     with pytest.raises(Refused, match="is a file"):
         sweep(TINY, tmp_path / "thesis.tex", QUIET)
     with (whole[0] / LOCK).open("rb") as lock:
@@ -116,6 +118,19 @@ def test_folders_that_are_not_ours_are_refused(whole, tmp_path):
             sweep(TINY, whole[0], QUIET)
     with pytest.raises(Refused, match="no initialisation 'zeros': choose from diagonal"):
         initial(replace(TINY, initialisations=("zeros",)))
+
+
+def test_a_plan_that_was_half_written_is_written_again(tmp_path):
+    (tmp_path / f"{PLAN}.partial").write_text("{")
+    check_plan(TINY, tmp_path)
+    assert sorted(contents(tmp_path)) == [PLAN]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"null", b"\xff\xfe"])
+def test_a_plan_that_cannot_be_read_is_refused(tmp_path, content):
+    (tmp_path / PLAN).write_bytes(content)
+    with pytest.raises(Refused, match=r"sweep\.json is damaged"):
+        check_plan(TINY, tmp_path)
 
 
 SCRIPT = """
