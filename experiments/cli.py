@@ -103,9 +103,10 @@ def _overview(arguments: list[str]) -> None:
     everything = COMMANDS | TOOLS
     asked = [a for a in arguments if not a.startswith("-")]
     if asked and asked not in [[group] for group in GROUPS]:
-        near = difflib.get_close_matches(" ".join(asked[:2]), everything, n=2, cutoff=0.4)
+        given = " ".join(asked[: 2 if asked[0] in GROUPS else 1])
+        near = difflib.get_close_matches(given, everything, n=2, cutoff=0.4)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        _fail(f"no command {asked[0]!r}{hint} (ctr --help lists all)")
+        _fail(f"no command {given!r}{hint} (ctr --help lists all)")
     print("ctr: attention sinks and outlier features, from the theorem to real language models\n")
     for name, command in everything.items():
         if not asked or name.startswith(asked[0]):
@@ -140,9 +141,13 @@ def _parse(name: str, command: Command, kind: Any, rest: list[str]) -> Any:
 
 
 def _unboxed(box: str) -> str:
-    """tyro's framed complaint in one line: what it is, and which option was perhaps meant."""
+    """tyro's framed complaint in one line: what it is, and which option was perhaps meant.
+
+    On a terminal that is ASCII the frame is of hyphens, and rules are rows of nothing else.
+    """
     rows = [row.strip("│╭╮╰╯─ ") for row in box.splitlines()][1:]
-    said = " ".join(itertools.takewhile(bool, rows))
+    rows = [row if row.strip("-") else "" for row in rows]
+    said = " ".join(itertools.takewhile(bool, itertools.dropwhile(lambda row: not row, rows)))
     near = [rows[i + 1] for i, row in enumerate(rows[:-1]) if row.startswith("Perhaps you meant")]
     return f"{said}; did you mean {near[0]}?" if near else said
 

@@ -136,6 +136,13 @@ def test_a_reader_that_stops_reading_is_no_error():
 
 def test_an_unknown_command_is_told_the_nearest(ctr):
     expect_refused(ctr("prob"), "'prob'", "did you mean probe?")
+    expect_refused(ctr("experiment", "limit"), "'experiment limit'", "mean experiment limits")
+
+
+def test_an_unknown_option_is_one_clause_on_an_ascii_terminal(ctr):
+    done = ctr("toy", "certify", "--wdith", 1, PYTHONIOENCODING="ascii", LC_ALL="C")
+    expect_refused(done, "error: Unrecognized options: --wdith, 1; did you mean --width")
+    assert "---" not in done.stderr
 
 
 def test_probe(ctr, model, tmp_path):
