@@ -102,8 +102,9 @@ def check(config: Config) -> None:
     """
     if not config.seeds:
         raise BadOption("--seeds: give at least one number of seeds")
-    for seeds in config.seeds + config.growth:
-        within("seeds", seeds, 1, 4096)
+    for option in ("seeds", "growth"):
+        for number in getattr(config, option):
+            within(option, number, 1, 4096)
     within("steps", config.steps, 1, 10_000)
     within("repeats", config.repeats, 1, 1000)
     within("most-literal", config.most_literal, 1, 4096)

@@ -75,6 +75,12 @@ def test_the_torch_loop_is_the_same_model():
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("option", ["seeds", "growth"])
+def test_a_race_names_the_numbers_of_seeds_that_cannot_be(option):
+    with pytest.raises(BadOption, match=f"--{option} 0: give a number from 1 to 4096"):
+        toy_speed.check(toy_speed.Config(**{option: (1, 0)}))
+
+
 def test_a_small_race():
     config = toy_speed.Config(
         seeds=(2,), growth=(), steps=2, repeats=2, most_literal=1, most_torch=2, batch=5
