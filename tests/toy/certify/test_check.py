@@ -1,6 +1,7 @@
 """The checker accepts what is proved, and refuses everything else, however well it is sealed."""
 
 import ast
+import decimal
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from tests.toy.certify.cases import statement
 from toy.certify import check as checker
-from toy.certify import compare, prove
+from toy.certify import compare, decimals, prove
 from toy.certify.certificate import check_free, decimal_text, text_of, write
 from toy.certify.check import KEYS, check, sealed
 from toy.certify.decimals import Rejected
@@ -297,3 +298,13 @@ def test_only_a_certificate_is_replaced(tmp_path, text):
         with pytest.raises(Refused):
             check_free(taken)
     assert mine.read_text() == "a letter"
+
+
+def test_an_exponential_is_rounded_outwards_on_both_sides():
+    """To the nearest, as `decimal` has it, about half of the ends would be on the wrong side."""
+    wide = decimal.Context(prec=3 * decimals.DIGITS)
+    for number in range(-40, 40):
+        value = wide.divide(number, 7)
+        found = decimals.Span(*[decimals.DOWN.plus(value)] * 2)
+        exact = wide.exp(found.lo)
+        assert found.exp().lo <= exact <= found.exp().hi
