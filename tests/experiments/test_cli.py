@@ -456,6 +456,8 @@ def test_a_run_that_is_ended_leaves_nothing(model, tmp_path, name):
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
+        # Tests that a shell runs in its background would hand down that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stderr is not None
         while not process.stderr.readline().startswith("BOS"):
