@@ -161,7 +161,9 @@ def _ask(name: str, rest: list[str]) -> None:
     )
     parsed = _parse(name, command, arguments, rest)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: nothing stays
-    folder = parsed.where.out or Path("out") / name.replace(" ", "-")
+    # A question that can be asked in two ways has two folders, neither in the way of the other.
+    default = getattr(module, "folder", lambda config: name.replace(" ", "-"))(parsed.config)
+    folder = parsed.where.out or Path("out") / default
     _check_apart(parsed.config, folder)
     with output.output_folder(folder, replace=parsed.where.replace) as writing:
         run, sections = _publish(name, rest, module, parsed.config, writing)

@@ -75,6 +75,11 @@ class Result:
     checker_seconds: float
 
 
+def folder(config: Config) -> str:
+    """The default folder below out/: a check does not stand in the way of a proof."""
+    return "toy-certify" if config.check is None else "toy-certify-check"
+
+
 def run(config: Config, progress: Progress) -> Result:
     """Prove, write and check; or only check.
 

@@ -38,6 +38,13 @@ def expect_refused(done, *words):
         assert word in lines[0]
 
 
+def test_proof_and_check_without_a_word_on_folders(here, tmp_path):
+    """As the documentation prints them, one after the other."""
+    assert here("--T", 4, "--t", 2).returncode == 0
+    assert here("--check", "certificate.json").returncode == 0
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"toy-certify", "toy-certify-check"}
+
+
 def test_a_certificate_is_written_and_checked_again(here, tmp_path):
     done = here("--T", 6, "--t", 3, "--X", 1, "--s", 12, "--width", "1e-3", "--out", "run")
     assert done.returncode == 0, done.stderr
