@@ -446,18 +446,24 @@ def test_brackets_of_a_glob_are_printed(capsys):
     assert capsys.readouterr().out == "*.self_attn.[qk]_proj :bug:\n"
 
 
+# Tests that a shell runs in its background would hand down that Ctrl-C is ignored.
+HEEDED = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    "os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_a_run_that_is_ended_leaves_nothing(model, tmp_path, name):
     """In a folder that it had to make, in the middle of its work."""
     environment = {**os.environ, "CTR_STORE": str(tmp_path / "s.sqlite"), "OMP_NUM_THREADS": "1"}
+    asked = ["compress", model, "--windows", "100", "--context", "500", "--out", "a/b/run"]
     with subprocess.Popen(
-        [CTR, "compress", model, "--windows", "100", "--context", "500", "--out", "a/b/run"],
+        [sys.executable, "-c", HEEDED, CTR, *asked],
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
-        # Tests that a shell runs in its background would hand down that Ctrl-C is ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stderr is not None
         while not process.stderr.readline().startswith("BOS"):
