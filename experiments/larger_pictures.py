@@ -77,7 +77,7 @@ def spectra(
         axes.set(
             title=title, xlabel="index", ylabel="singular value over the first", ylim=(0, 1.05)
         )
-    panels[0].legend(fontsize=9)
+        axes.legend(fontsize=9)  # the numbers of heads differ
     return canvas
 
 

@@ -21,12 +21,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from toy.errors import Refused
-from toy.inputs import check_magnitude, check_segment
 from toy.logs import quiet
 from toy.statements import cases
 from toy.statements.cases import over
 from toy.statements.general_family import General, read
+from toy.statements.sink_necessary import relative_error
 
 LEAST = 1e-9
 """Errors below this, relative to z, are not tried: float64 must be able to tell them from 0."""
@@ -47,14 +46,7 @@ def forced(T: int, t: int, z: float, error: Float[np.ndarray, " case"]) -> Force
     Raises `NoSegment`, `NoMagnitude`, `NotFinite`, and `Refused` unless t >= 2, n >= 3 and
     0 < eps <= z / (6n).
     """
-    check_segment(T, t)
-    check_magnitude(z)
-    n = T - t
-    if t < 2 or n < 3:
-        raise Refused(f"t = {t}, n = {n}: the statement needs t >= 2 and n = T - t >= 3")
-    eta = np.asarray(error) / z
-    if not ((eta > 0) & (6 * n * eta <= 1 + 1e-12)).all():
-        raise Refused(f"an error outside (0, z/(6n)] = (0, {z / (6 * n):.6g}]: nothing is forced")
+    n, eta = relative_error(T, t, z, error, 6)
     zeta = eta * (n - 1) / (n - 2)
     drift = np.log1p(2 * eta / (1 / n - eta - zeta)) + np.log1p(2 * eta / (1 - 1 / n - eta))
     contrast = np.log(((1 / n - eta) * (n - 2) / (n - 1) - eta) * (t - 1) / eta)

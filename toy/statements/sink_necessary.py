@@ -39,11 +39,12 @@ class Forced(NamedTuple):
     e_scale: Float[np.ndarray, " case"]  # (iii): e^{s-1} is at least this
 
 
-def forced(T: int, t: int, X: float, error: Float[np.ndarray, " case"]) -> Forced:
-    """U, Lam and the consequences (ii) and (iii).
+def relative_error(
+    T: int, t: int, X: float, error: Float[np.ndarray, " case"], parts: int
+) -> tuple[int, Float[np.ndarray, " case"]]:
+    """n = T - t and eta = eps / X, where t >= 2, n >= 3 and 0 < eps <= X / (parts n).
 
-    Raises `NoSegment`, `NoMagnitude`, `NotFinite`, and `Refused` unless t >= 2, n >= 3 and
-    0 < eps <= X / (3n).
+    Raises `NoSegment`, `NoMagnitude`, `NotFinite`, and `Refused` elsewhere.
     """
     check_segment(T, t)
     check_magnitude(X)
@@ -51,8 +52,20 @@ def forced(T: int, t: int, X: float, error: Float[np.ndarray, " case"]) -> Force
     if t < 2 or n < 3:
         raise Refused(f"t = {t}, n = {n}: the statement needs t >= 2 and n = T - t >= 3")
     eta = np.asarray(error) / X
-    if not ((eta > 0) & (3 * n * eta <= 1 + 1e-12)).all():
-        raise Refused(f"an error outside (0, X/(3n)] = (0, {X / (3 * n):.6g}]: nothing is forced")
+    if not ((eta > 0) & (parts * n * eta <= 1 + 1e-12)).all():
+        raise Refused(
+            f"an error outside (0, X/({parts}n)] = (0, {X / (parts * n):.6g}]: nothing is forced"
+        )
+    return n, eta
+
+
+def forced(T: int, t: int, X: float, error: Float[np.ndarray, " case"]) -> Forced:
+    """U, Lam and the consequences (ii) and (iii).
+
+    Raises `NoSegment`, `NoMagnitude`, `NotFinite`, and `Refused` unless t >= 2, n >= 3 and
+    0 < eps <= X / (3n).
+    """
+    n, eta = relative_error(T, t, X, error, 3)
     drift = np.log1p(n * eta / (n - 1)) - np.log1p(-n * eta)
     kept = (1 - n * eta) / (n - 1 + n * eta)
     contrast = np.log((t - 1) * (n - 2) / (n - 1) * kept) - np.log(eta)
