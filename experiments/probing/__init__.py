@@ -1,0 +1,1 @@
+"""What `ctr probe` asks of a model, one file a question."""
