@@ -14,7 +14,7 @@ number), which exceeds 0.1 for T < 44: counting is refused below SHORTEST tokens
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from mech.errors import BadInput
 
@@ -61,14 +61,21 @@ def received_of(trace: Attentive) -> Float[np.ndarray, "layer batch head key"]:
     return trace.pattern.sum(axis=-2)
 
 
-def score(received: Float[np.ndarray, "*axes key"]) -> Float[np.ndarray, "*axes key"]:
+def score(
+    received: Float[np.ndarray, "*axes head key"],
+    reach: Int[np.ndarray, "*axes key"] | None = None,
+) -> Float[np.ndarray, "*axes head key"]:
     """α of every key: what it received over the number of queries that could see it.
 
     Equation 1 counts all later queries, also those that a sliding window keeps from the key:
-    there α is a lower bound of the mean over the queries that reach it.
+    there α is a lower bound of the mean over the queries that reach it. With `reach`, the number
+    of queries that do, the same for every head, α is that mean; 0 for a key that nobody sees.
     """
-    seq = received.shape[-1]
-    return received / np.arange(seq, 0, -1, dtype=received.dtype)
+    if reach is None:
+        seq = received.shape[-1]
+        return received / np.arange(seq, 0, -1, dtype=received.dtype)
+    seen = np.maximum(reach, 1).astype(received.dtype)[..., None, :]
+    return np.where(reach[..., None, :] > 0, received / seen, 0).astype(received.dtype)
 
 
 def sinks(
