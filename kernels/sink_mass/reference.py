@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ctr_kernels.sink_mass.arguments import check, intervals
+
 
 class SinkMass(NamedTuple):
     """What every key received, and what else a pass over the scores leaves.
@@ -42,12 +44,11 @@ def sink_mass(
     consecutive query heads (Ainslie et al. 2023, arXiv:2305.13245). `sink` is a learned logit a
     head (Agarwal et al. 2025, arXiv:2508.10925). Half precision is computed in float32.
     """
+    check(query, key, value, low, high, softcap, sink)
     dtype = torch.promote_types(query.dtype, torch.float32)
     groups = query.shape[1] // key.shape[1]
-    n_queries, n_keys = query.shape[2], key.shape[2]
-    at = torch.arange(n_queries, device=query.device)[None]
-    low = torch.zeros_like(at) if low is None else low
-    high = at + (n_keys - n_queries) if high is None else high
+    n_keys = key.shape[2]
+    low, high = intervals(query, key, low, high)
     keys = torch.arange(n_keys, device=query.device)
     # [#batch, 1, query, key]
     seen = ((low[..., None] <= keys) & (keys <= high[..., None]))[:, None]
