@@ -60,6 +60,18 @@ FAMILIES = {
     "gpt_neox": ("GPTNeoX", {}, "dense"),
     "opt": ("OPT", {"ffn_dim": 56, "word_embed_proj_dim": 48, "init_std": 0.4}, "out_proj"),
     "gpt2": ("GPT2", GPT2, "c_proj"),
+    "gpt_oss": (
+        "GptOss",
+        {
+            "head_dim": 12,
+            "sliding_window": 8,
+            "num_local_experts": 3,
+            "num_experts_per_tok": 2,
+            "max_position_embeddings": 8192,  # its rotary scaling is made for 4,096 and more
+        },
+        "o_proj",
+    ),
+    "olmo2": ("Olmo2", {}, "o_proj"),
 }
 
 

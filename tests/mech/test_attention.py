@@ -1,30 +1,47 @@
 import math
 
+import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mech.attention import attend
+from mech.attention import pattern_columns, pattern_rows
+from mech.errors import BadInput
+from mech.trace import Heads
 
 
-def naive(query, key, value, mask, scaling, softcap):
-    """One query and one head at a time, from the definition."""
-    batch, heads, n_queries, _ = query.shape
-    n_keys, groups = key.shape[2], query.shape[1] // key.shape[1]
-    pattern = torch.zeros(batch, heads, n_queries, n_keys, dtype=query.dtype)
+def naive(query, key, low, high, scaling, softcap, sink):
+    """(pattern, lse), one query and one head at a time, from the definition."""
+    batch, heads, seq, _ = query.shape
+    groups = heads // key.shape[1]
+    pattern = np.zeros((batch, heads, seq, seq))
+    lse = np.full((batch, heads, seq), -np.inf)
     for b in range(batch):
         for h in range(heads):
-            for q in range(n_queries):
-                weights = []
-                for k in range(n_keys):
+            for q in range(seq):
+                total = math.exp(sink) if sink is not None else 0.0
+                for k in range(low[b, q], high[b, q] + 1):
                     logit = float(query[b, h, q] @ key[b, h // groups, k]) * scaling
                     if softcap is not None:
                         logit = softcap * math.tanh(logit / softcap)
-                    seen = k <= q + n_keys - n_queries if mask is None else bool(mask[b, 0, q, k])
-                    weights.append(math.exp(logit) if seen else 0.0)
-                pattern[b, h, q] = torch.tensor(weights, dtype=query.dtype) / sum(weights)
-    return pattern
+                    pattern[b, h, q, k] = math.exp(logit)
+                    total += math.exp(logit)
+                if low[b, q] <= high[b, q]:
+                    pattern[b, h, q] /= total
+                    lse[b, h, q] = math.log(total)
+    return pattern, lse
+
+
+def draw(seed, batch, kv_heads, groups, seq, softcap, sink=None):
+    rng = np.random.default_rng(seed)
+    query = rng.normal(size=(batch, kv_heads * groups, seq, 5))
+    key = rng.normal(size=(batch, kv_heads, seq, 5))
+    value = rng.normal(size=(batch, kv_heads, seq, 3))
+    low = rng.integers(0, seq, (batch, seq))
+    high = rng.integers(-1, seq, (batch, seq))
+    pattern, lse = naive(query, key, low, high, 1.3, softcap, sink)
+    sinks = None if sink is None else np.full(kv_heads * groups, sink)
+    return Heads(query, key, value, lse, low, high, 1.3, softcap, sinks), pattern
 
 
 @given(
@@ -32,49 +49,31 @@ def naive(query, key, value, mask, scaling, softcap):
     kv_heads=st.integers(1, 3),
     groups=st.integers(1, 3),
     seq=st.integers(1, 9),
-    block=st.integers(1, 200),
     softcap=st.sampled_from([None, 0.7, 30.0]),
-    window=st.sampled_from([None, 1, 3]),
+    sink=st.sampled_from([None, 0.4]),
     seed=st.integers(0, 99),
 )
-def test_attention_is_its_definition(batch, kv_heads, groups, seq, block, softcap, window, seed):
-    draw = torch.Generator().manual_seed(seed)
-    shape = (batch, kv_heads * groups, seq, 5)
-    query = torch.randn(shape, generator=draw, dtype=torch.float64)
-    key = torch.randn(batch, kv_heads, seq, 5, generator=draw, dtype=torch.float64)
-    value = torch.randn(batch, kv_heads, seq, 3, generator=draw, dtype=torch.float64)
-    mask = None
-    if window is not None:
-        distance = torch.arange(seq)[:, None] - torch.arange(seq)
-        mask = ((distance >= 0) & (distance < window)).expand(batch, 1, seq, seq)
-    pattern = naive(query, key, value, mask, 1.3, softcap)
-    found = attend(query, key, value, mask, scaling=1.3, softcap=softcap, whole=True, block=block)
-    spread = value.repeat_interleave(groups, dim=1)
-    torch.testing.assert_close(found.pattern, pattern, atol=1e-14, rtol=1e-13)
-    torch.testing.assert_close(found.received, pattern.sum(dim=2), atol=1e-13, rtol=1e-13)
-    torch.testing.assert_close(found.z, pattern @ spread, atol=1e-13, rtol=1e-13)
-
-
-def test_an_additive_mask_is_added_after_the_cap(generator):
-    query, key, value = torch.randn(3, 1, 2, 4, 6, generator=generator, dtype=torch.float64)
-    allowed = torch.ones(4, 4, dtype=torch.bool).tril()[None, None]
-    additive = torch.zeros(1, 1, 4, 4).masked_fill(~allowed, torch.finfo(torch.float32).min)
-    asked = {"scaling": 0.4, "softcap": 1.5, "whole": True}
-    torch.testing.assert_close(
-        attend(query, key, value, additive.double(), **asked).pattern,
-        attend(query, key, value, allowed, **asked).pattern,
+def test_rows_and_columns_are_the_definition(batch, kv_heads, groups, seq, softcap, sink, seed):
+    heads, pattern = draw(seed, batch, kv_heads, groups, seq, softcap, sink)
+    some = np.random.default_rng(seed).integers(0, seq, 4)
+    np.testing.assert_allclose(
+        pattern_columns(heads, some), pattern[..., some], atol=1e-14, rtol=1e-13
+    )
+    np.testing.assert_allclose(
+        pattern_rows(heads, some), pattern[:, :, some], atol=1e-14, rtol=1e-13
     )
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_computed_in_float32(generator, dtype):
-    query, key, value = torch.randn(3, 1, 2, 50, 6, generator=generator).to(dtype)
-    half = attend(query, key, value, None, scaling=1.0)
-    full = attend(query.float(), key.float(), value.float(), None, scaling=1.0)
-    assert half.z.dtype == torch.float32
-    torch.testing.assert_close(half.received, full.received, atol=0, rtol=0)
+def test_what_is_outside_the_sequence_is_refused():
+    heads, _ = draw(0, 1, 1, 1, 4, None)
+    with pytest.raises(BadInput, match="keys 0 to 4 asked of a sequence of 4"):
+        pattern_columns(heads, np.array([0, 4]))
+    with pytest.raises(BadInput, match="queries -1 to 2 asked of a sequence of 4"):
+        pattern_rows(heads, np.array([-1, 2]))
 
 
-def test_no_pattern_is_kept_unless_asked(generator):
-    query, key, value = torch.randn(3, 1, 2, 4, 6, generator=generator)
-    assert attend(query, key, value, None, scaling=1.0).pattern is None
+def test_an_unseen_entry_that_would_overflow_is_zero():
+    heads, _ = draw(1, 1, 1, 1, 4, None)
+    heads = heads._replace(query=heads.query * 1e4, lse=np.full((1, 1, 4), -1e6))
+    seen = (heads.low[..., None] <= np.arange(4)) & (np.arange(4) <= heads.high[..., None])
+    assert not pattern_columns(heads, np.arange(4))[~seen[:, None]].any()

@@ -1,0 +1,190 @@
+"""The one attention function that stands in for a model's own, to read it and to change it.
+
+transformers' AttentionInterface calls it, so no model file is patched. It computes the model's
+attention exactly, without a T × T matrix, hands the call to whoever reads in this context, and
+the heads' output to whoever edits it.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+
+from ctr_kernels.sink_mass import SinkMass, sink_mass
+from mech.errors import BadInput
+from mech.masks import dense_intervals, interval_mask
+
+NAME = "mech_standing"
+
+
+class Call(NamedTuple):
+    """One call of attention, as `Heads` in tensors on the model's device."""
+
+    layer: int | None
+    query: Float[Tensor, "batch head seq d_key"]
+    key: Float[Tensor, "batch kv_head key d_key"]
+    value: Float[Tensor, "batch kv_head key d_head"]
+    lse: Float[Tensor, "batch head seq"]
+    low: Int[Tensor, "#batch seq"]
+    high: Int[Tensor, "#batch seq"]
+    scaling: float
+    softcap: float | None
+    sink: Float[Tensor, " head"] | None
+
+
+# z [batch, head, seq, d_head] to z of the same shape and dtype; it must not write into its input.
+Edit = Callable[[Tensor, Call], Tensor]
+
+# Called with the call, what the op found, and z after all edits.
+Reader = Callable[[Call, SinkMass, Tensor], None]
+
+
+class _Edits(NamedTuple):
+    """The edits of one model, by layer; `modules` says whose attention is meant."""
+
+    modules: frozenset[int]
+    by_layer: Mapping[int, Sequence[Edit]]
+
+
+_reader: ContextVar[Reader | None] = ContextVar("mech_reader", default=None)
+_edits: ContextVar[tuple[_Edits, ...]] = ContextVar("mech_edits", default=())
+
+
+@contextmanager
+def reading(model: PreTrainedModel, reader: Reader) -> Iterator[None]:
+    """Inside, in this context, every attention of `model` is shown to `reader`."""
+    with standing_in(model):
+        token = _reader.set(reader)
+        try:
+            yield
+        finally:
+            _reader.reset(token)
+
+
+@contextmanager
+def editing(model: PreTrainedModel, by_layer: Mapping[int, Sequence[Edit]]) -> Iterator[None]:
+    """Inside, in this context, z of layer l is edit(z, call) for every edit of by_layer[l].
+
+    Edits of an outer `editing` come first. No weight is touched, and the model's attention is its
+    own again afterwards.
+    """
+    modules = frozenset(id(module) for module in model.modules())
+    with standing_in(model):
+        token = _edits.set((*_edits.get(), _Edits(modules, by_layer)))
+        try:
+            yield
+        finally:
+            _edits.reset(token)
+
+
+def current_reader() -> Reader | None:
+    """Who reads in this context: a hook of another capture must keep silent."""
+    return _reader.get()
+
+
+_lock = threading.Lock()
+# id of a configuration -> the configuration, its own implementation, how many stand in.
+_held: dict[int, tuple[PreTrainedConfig, str | None, int]] = {}
+
+
+@contextmanager
+def standing_in(model: PreTrainedModel) -> Iterator[None]:
+    """Every attention of `model` goes through `attention` inside, and its own again after.
+
+    Counted, so that captures may nest and may run in several threads on one model.
+    """
+    found = (getattr(module, "config", None) for module in model.modules())
+    configs = list({id(c): c for c in found if isinstance(c, PreTrainedConfig)}.values())
+    with _lock:
+        # All are noted before any is set: setting a configuration sets those nested in it.
+        for config in configs:
+            _, own, count = _held.get(id(config), (config, config._attn_implementation, 0))
+            _held[id(config)] = (config, own, count + 1)
+        for config in configs:
+            config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        with _lock:
+            _put_back(configs)
+
+
+def _put_back(configs: list[PreTrainedConfig]) -> None:
+    # The outer configurations come first, so that those nested in them are set last.
+    for config in configs:
+        _, own, count = _held.pop(id(config))
+        if count > 1:
+            _held[id(config)] = (config, own, count - 1)
+        else:
+            config._attn_implementation = own
+
+
+def attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **kwargs: object,
+) -> tuple[Tensor, None]:
+    """softmax(cap(scaling · QKᵀ) + mask, s_aux) V, as transformers asks for it."""
+    for name in ("position_bias", "head_mask"):
+        if kwargs.get(name) is not None:
+            raise BadInput(
+                f"{type(module).__name__} passes `{name}` to its attention: such a pattern "
+                "cannot be read yet"
+            )
+    low, high = _interval(module, query, key, attention_mask)
+    scale: float = query.shape[-1] ** -0.5 if scaling is None else float(scaling)
+    found = sink_mass(
+        query, key, value, scaling=scale, low=low, high=high, softcap=softcap, sink=s_aux
+    )
+    layer = getattr(module, "layer_idx", None)
+    call = Call(layer, query, key, value, found.lse, low, high, scale, softcap, s_aux)
+    assert found.z is not None  # values were given
+    z = _edited(module, found.z, call)
+    if (reader := _reader.get()) is not None:
+        reader(call, found, z)
+    return z.to(query.dtype).transpose(1, 2).contiguous(), None
+
+
+def _edited(module: nn.Module, z: Tensor, call: Call) -> Tensor:
+    mine = [edits for edits in _edits.get() if id(module) in edits.modules]
+    if mine and call.layer is None:
+        raise BadInput(f"{type(module).__name__} does not know its layer: it cannot be edited")
+    for edits in mine:
+        for edit in edits.by_layer.get(call.layer or 0, ()):
+            z = edit(z, call)
+    return z
+
+
+def _interval(
+    module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    if mask is None:
+        n_queries, n_keys = query.shape[2], key.shape[2]
+        at = torch.arange(n_queries, device=query.device)[None]
+        causal = getattr(module, "is_causal", True)
+        last = at + (n_keys - n_queries) if causal else torch.full_like(at, n_keys - 1)
+        return torch.zeros_like(at), last
+    if mask.dtype == torch.bool or mask.is_floating_point():
+        mask = dense_intervals(mask)
+    return mask[:, 0, :, 0], mask[:, 0, :, 1]
+
+
+AttentionInterface.register(NAME, attention)
+AttentionMaskInterface.register(NAME, interval_mask)
