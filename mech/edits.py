@@ -1,0 +1,180 @@
+"""What sinks write into other tokens, changed: z' = z + Σ_s (w'_s u_s - w_s v_s).
+
+w_s[q] = A[q, s] is the attention that query q pays to sink s, v_s the sink's value, and w_s[q] v_s
+the tag before W_O. Every edit is a pure function of a head's output z and of the call that made
+it. A sink's own query is left alone: what a token writes into itself marks no other. A model's
+weights and its attention are not touched; Block alone acts on the pattern.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mech.errors import BadInput
+from mech.reach import Seen, Sinks, Where, Written, masked_rows, tokens_mask, written
+
+Z = Float[Tensor, "batch head query d_head"]
+
+
+@runtime_checkable
+class Edit(Protocol):
+    """z ↦ z', at the layers of `where`; the identity elsewhere is `intervene`'s business."""
+
+    @property
+    def where(self) -> Where: ...
+    def __call__(self, z: Z, seen: Seen) -> Z: ...
+
+
+@dataclass(frozen=True)
+class Scale:
+    """w'_s = c w_s, u_s = v_s: the tags c times as strong; 1 changes nothing."""
+
+    where: Where
+    c: float
+
+    def __call__(self, z: Z, seen: Seen) -> Z:
+        tags = written(seen, self.where)
+        return _plus(z, self.where, (self.c - 1) * (tags.weight @ tags.value))
+
+
+@dataclass(frozen=True)
+class Remove:
+    """w'_s = 0: the attention stays where it was parked and nothing is written for it."""
+
+    where: Where
+
+    def __call__(self, z: Z, seen: Seen) -> Z:
+        return Scale(self.where, 0.0)(z, seen)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """w'_s[q] = mean of w_s over the queries that see s, u_s = v_s: a constant in its place."""
+
+    where: Where
+
+    def __call__(self, z: Z, seen: Seen) -> Z:
+        tags = written(seen, self.where)
+        change = torch.where(tags.sees, _mean(tags), 0.0) - tags.weight
+        return _plus(z, self.where, change @ tags.value)
+
+
+@dataclass(frozen=True)
+class Project:
+    """z' = z - ⟨z, τ⟩ / ⟨τ, τ⟩ τ with τ[q] = Σ_s w_s[q] v_s: nothing along the tag, from anyone.
+
+    ⟨x, y⟩ = x W_O · y W_O, so that what the head writes into the stream is orthogonal to its tag.
+    Remove takes what the sinks wrote; this takes what other keys wrote in the same direction too.
+    """
+
+    where: Where
+
+    def __call__(self, z: Z, seen: Seen) -> Z:
+        tags = written(seen, self.where)
+        tag = tags.weight @ tags.value
+        dual = tag @ seen.metric(self.where)
+        size = (tag * dual).sum(dim=-1, keepdim=True)
+        along = (self.where.heads_of(z) * dual).sum(dim=-1, keepdim=True)
+        share = torch.where(size > 0, along / size, 0.0)
+        return _plus(z, self.where, -share * tag)
+
+
+@dataclass(frozen=True)
+class RandomDirection:
+    """u_s = |v_s W_O| r_s / |r_s W_O|, w'_s = w_s: a tag of the same norm that points anywhere.
+
+    r_s is normal in the head's space, one a (layer, head, place in the list of sinks), the same
+    for every sequence, whatever the batch. With `added` the tag stays and the random one is
+    subtracted beside it: the control of Remove, as large a change in a direction of no meaning.
+    """
+
+    where: Where
+    seed: int = 0
+    added: bool = False
+
+    def __call__(self, z: Z, seen: Seen) -> Z:
+        tags, metric = written(seen, self.where), seen.metric(self.where)
+        generator = torch.Generator().manual_seed(self.seed * 1009 + seen.layer)
+        drawn = torch.randn(tags.value.shape[1:], generator=generator, dtype=torch.float64)
+        random = drawn.to(tags.value)
+        norm = _norm(tags.value, metric) / _norm(random, metric)
+        moved = norm[..., None] * random
+        change = -moved if self.added else moved - tags.value
+        return _plus(z, self.where, tags.weight @ change)
+
+
+@dataclass(frozen=True)
+class Swap:
+    """w_s with v_p and w_p with v_s: every sink of `where` and its partner exchange their tags.
+
+    `partners` has as many tokens a sequence as `where.sinks`, else BadInput is raised; a sink
+    swapped with itself changes nothing.
+    """
+
+    where: Where
+    partners: Sinks
+
+    def __post_init__(self) -> None:
+        if list(map(len, self.partners)) != list(map(len, self.where.sinks)):
+            raise BadInput("a swap needs as many partners as sinks, in every sequence")
+
+    def __call__(self, z: Z, seen: Seen) -> Z:
+        ours, theirs = (written(seen, where) for where in (self.where, self._other()))
+        change = (ours.weight - theirs.weight) @ (theirs.value - ours.value)
+        return _plus(z, self.where, change)
+
+    def _other(self) -> Where:
+        return Where(self.where.layers, self.partners, self.where.heads)
+
+
+@dataclass(frozen=True)
+class Transplant:
+    """w'_s[q] = mean of w_s over the queries that see s, for q in `to`: others carry its tag too.
+
+    `to` holds tokens of each sequence, such as those before the sink, that never saw it.
+    """
+
+    where: Where
+    to: Sinks
+
+    def __call__(self, z: Z, seen: Seen) -> Z:
+        tags = written(seen, self.where)
+        here = tokens_mask(self.to, seen)[:, None, :, None]
+        change = torch.where(here, _mean(tags) - tags.weight, 0.0)
+        return _plus(z, self.where, change @ tags.value)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A'[q, k] = A[q, k] / (1 - Σ_s A[q, s]), 0 for k = s ≠ q: the sinks cannot be attended to.
+
+    The softmax is taken again without these keys, in blocks of queries. A query keeps its own
+    key, so that no row is empty.
+    """
+
+    where: Where
+
+    def __call__(self, z: Z, seen: Seen) -> Z:
+        return _plus(z, self.where, masked_rows(seen, self.where))
+
+
+def _plus(z: Z, where: Where, change: Tensor) -> Z:
+    """z + change at the heads of `where`."""
+    if where.heads is None:
+        return z + change.to(z.dtype)
+    changed = z.clone()
+    changed[:, list(where.heads)] += change.to(z.dtype)
+    return changed
+
+
+def _mean(tags: Written) -> Float[Tensor, "batch head 1 sink"]:
+    count = tags.sees.sum(dim=2, keepdim=True).clamp(min=1)
+    return tags.weight.sum(dim=2, keepdim=True) / count
+
+
+def _norm(x: Float[Tensor, "*any d_head"], metric: Tensor) -> Float[Tensor, "*any"]:
+    """|x W_O|."""
+    return ((x @ metric) * x).sum(dim=-1).clamp(min=0).sqrt()
