@@ -1,7 +1,8 @@
 """Massive activations: |h| > 100 and |h| ≥ 1000 · median |h| of the state.
 
 Few huge scalars at few tokens. Sun et al. 2024, "Massive Activations in Large Language Models",
-arXiv:2402.17762, section 2; the state is one sequence at one depth, as there.
+arXiv:2402.17762, section 2; the state is one sequence at one depth, as there. Which block writes
+them, what erases them, and how long they live: `spells.py`.
 """
 
 from typing import NamedTuple
@@ -66,3 +67,25 @@ def peaks(resid: Float[np.ndarray, "depth batch seq d_model"]) -> Peak:
     unbounded = np.where(value == 0, 0.0, np.inf).astype(resid.dtype)
     ratio = np.divide(np.abs(value), median, out=unbounded, where=median > 0)
     return Peak(ratio, batch, token, dim, value)
+
+
+def medians(
+    resid: Float[np.ndarray, "batch seq d_model"], real: Bool[np.ndarray, "batch seq"]
+) -> Float[np.ndarray, " batch"]:
+    """median |h| of each sequence's state, without its padding (which would pull it anywhere)."""
+    return np.array([np.median(np.abs(x[r])) for x, r in zip(resid, real, strict=True)])
+
+
+def massive_entries(
+    resid: Float[np.ndarray, "batch seq d_model"],
+    real: Bool[np.ndarray, "batch seq"],
+    *,
+    least: float = LEAST,
+    ratio: float = RATIO,
+) -> Bool[np.ndarray, "batch seq d_model"]:
+    """`is_massive` at one depth, of the tokens that are not padding."""
+    found = (np.abs(resid) > least) & real[..., None]
+    if found.any():  # a median costs more than all else here, and early states have no such entry
+        limit = np.maximum(ratio * medians(resid, real), least)
+        found &= np.abs(resid) >= limit[:, None, None]
+    return found
