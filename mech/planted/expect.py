@@ -1,0 +1,95 @@
+"""What a planted model must show, in closed form: pattern, sinks, what is read, without a run.
+
+From the plan and the token ids alone. The noise in the weights is left out, and so is what a
+massive token receives from heads (next to nothing after the norm); tests bound the difference.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from mech.planted.plan import BOS, RAISED, SEP, STOP, Plan
+from mech.planted.stream import norm, numbers
+from mech.planted.weights import coefficients
+from mech.probes.sinks import EPSILON
+
+Tokens = Int[np.ndarray, "batch seq"]
+
+
+def heights(plan: Plan, tokens: Tokens, layer: int) -> Float[np.ndarray, "batch seq"]:
+    """|what a sink's MLP wrote| in the stream that enters block `layer`, 0 at ordinary tokens."""
+    lives = [
+        (BOS, plan.created, plan.end, plan.heights[0]),
+        (SEP, plan.separated, plan.end, plan.heights[1]),
+        (STOP, plan.separated, plan.end, plan.heights[2]),
+        (RAISED, plan.raised, plan.erased, plan.raised_height),
+    ]
+    found = np.zeros(tokens.shape)
+    for token, born, gone, height in lives:
+        if plan.massive and born < layer <= gone:
+            found[tokens == token] = height
+    return found
+
+
+def tagged(plan: Plan, tokens: Tokens, layer: int, tag: int) -> Bool[np.ndarray, "batch seq"]:
+    """Which tokens carry a tag (0: of BOS, 1: of SEP, 2: of STOP) when they enter block `layer`.
+
+    The sinks themselves are tagged too, but a norm divides their tag by their own size.
+    """
+    if plan.kind != "plants" or layer <= plan.catch[0]:
+        return np.zeros(tokens.shape, dtype=bool)
+    segment = (tokens == SEP).cumsum(axis=1) + (tokens == STOP).cumsum(axis=1)
+    return segment == tag
+
+
+def pattern(
+    plan: Plan, tokens: Tokens, layer: int, head: int, *, without_tags: bool = False
+) -> Float[np.ndarray, "batch query key"]:
+    """The attention of one head: softmax of the logits that `weights` writes down."""
+    n = norm(plan, layer)
+    height = heights(plan, tokens, layer)
+    size = np.hypot(height, n)
+    u, sink = n / size, height / size
+    along_p = np.select([tokens == BOS, tokens == RAISED], [sink, plan.cosine * sink])
+    along_1, along_2 = sink * (tokens == SEP), sink * (tokens == STOP)
+    # A massive token's tag is divided by its own size, as its u is.
+    carried = u * tagged(plan, tokens, layer, 2) * (not without_tags)
+    logits, recent = coefficients(plan.roles[layer][head], plan.slopes[layer, head], plan.size.seq)
+    keys = np.stack([along_p, along_1, along_2, carried])
+    seq = tokens.shape[1]
+    back = np.sin((np.arange(seq)[:, None] - np.arange(seq)) / plan.size.seq)
+    rows = (
+        np.einsum("c,cbk->bk", logits, keys)[:, None, :]
+        - recent * back * (u + along_p + along_1 + along_2)[:, None, :]
+    )
+    rows = np.where(np.tri(seq, dtype=bool), u[:, :, None] * rows, -np.inf)
+    odds = np.exp(rows - rows.max(axis=-1, keepdims=True))
+    return odds / odds.sum(axis=-1, keepdims=True)
+
+
+def score(plan: Plan, tokens: Tokens) -> Float[np.ndarray, "layer batch head key"]:
+    """alpha of equation 1 of every key, from `pattern`."""
+    size, seq = plan.size, tokens.shape[1]
+    received = [
+        [pattern(plan, tokens, layer, head).sum(axis=1) for head in range(size.heads)]
+        for layer in range(size.layers)
+    ]
+    return np.stack([np.stack(heads, axis=1) for heads in received]) / np.arange(seq, 0, -1)
+
+
+def sinks(plan: Plan, tokens: Tokens) -> Bool[np.ndarray, "layer batch head key"]:
+    """alpha > EPSILON: at planted sinks alone, as far as the guard of the probe reaches."""
+    return score(plan, tokens) > EPSILON
+
+
+def read(
+    plan: Plan, tokens: Tokens, *, without_tags: bool = False
+) -> Float[np.ndarray, "batch seq"]:
+    """What the reader writes along `out`: the mean of sqrt(d_model) x_v / |h| over what it reads.
+
+    With tags these are the tokens of the last segment (all, before it begins); without, all keys.
+    """
+    layer, head = plan.read
+    size = np.hypot(heights(plan, tokens, layer), norm(plan, layer))
+    value = np.sqrt(plan.size.d_model) * numbers(plan)[tokens] / size
+    weights = pattern(plan, tokens, layer, head, without_tags=without_tags)
+    return np.einsum("bqk,bk->bq", weights, value)
