@@ -5,9 +5,13 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.intervals import Interval
+from experiments.probing.figures.stems import Stem
+from experiments.probing.figures.timelines import Levels, Rows
 
 DRAWS = 1000
 """Random cuts behind a null."""
+TAIL = 8
+"""Tokens at the end of a short prompt that nearly every head seems to attend to."""
 
 
 class Colouring(NamedTuple):
@@ -24,15 +28,37 @@ class Colouring(NamedTuple):
     null: np.ndarray
 
 
-class Prompted(NamedTuple):
-    """What the prompt's pictures show; `sinks` are those of the pictured head."""
+class Control(NamedTuple):
+    """The head of the same block that rests least on the pictured head's sinks."""
 
-    tokens: list[str]
-    layer: int
     head: int
     pattern: np.ndarray
+    colouring: Colouring
+
+
+class Caught(NamedTuple):
+    """The pictured head: its sinks, its pattern (tiled where the prompt is long), its colours.
+
+    colourings: what the head reads, what it writes, and the stream some blocks later. control is
+    None in a block of one head.
+    """
+
+    layer: int
+    head: int
     sinks: np.ndarray
+    pattern: np.ndarray
     colourings: list[Colouring]
+    control: Control | None
+    stems: list[Stem]
+
+
+class Prompted(NamedTuple):
+    """What the prompt's pictures show; caught is None where the first token is no head's sink."""
+
+    tokens: list[str]
+    levels: Levels
+    rows: Rows
+    caught: Caught | None
 
 
 class Tagged(NamedTuple):

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from experiments import compress, effects, probe, terms, toy_train, toy_verify
 from experiments.compress import Weights
+from experiments.probing.prompts import LAUGH
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.report import Picture, Section
@@ -22,7 +23,7 @@ class Config:
     """The whole story, sized for a laptop."""
 
     reading: Reading = field(default_factory=Reading)
-    prompt: str = probe.LAUGH
+    prompt: str = LAUGH
     """The sentence to picture."""
     budget: Budget = field(default_factory=Budget)
     sizes: Sizes = field(default_factory=lambda: Sizes(16, 16, 256, 16, 128))

@@ -45,6 +45,14 @@ class Picture(NamedTuple):
     caption: str
 
 
+class Page(NamedTuple):
+    """A page of its own beside the report: its file, its whole HTML, and what can be done there."""
+
+    file: str
+    html: str
+    caption: str
+
+
 class Table(NamedTuple):
     """Rows of text under column names."""
 
@@ -62,10 +70,11 @@ class Section:
     tables: Sequence[Table] = ()
     pictures: Sequence[Picture] = ()
     html: str = ""
+    pages: Sequence[Page] = ()
 
 
 def write(folder: Path, title: str, sections: Sequence[Section], facts: dict[str, str]) -> None:
-    """Write `report.html` and every picture as PNG and SVG into `folder`.
+    """Write `report.html`, its pages, and every picture as PNG and SVG into `folder`.
 
     Raises:
         OSError: the disk is full or the folder cannot be written.
@@ -80,6 +89,9 @@ def write(folder: Path, title: str, sections: Sequence[Section], facts: dict[str
         picture.figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})
         picture.figure.savefig(stem.with_suffix(".png"))
         encoded[picture.name] = base64.b64encode(stem.with_suffix(".svg").read_bytes()).decode()
+    for section in sections:
+        for beside in section.pages:
+            (folder / beside.file).write_text(beside.html, encoding="utf-8")
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("experiments"),
         autoescape=True,

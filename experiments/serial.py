@@ -14,11 +14,14 @@ import numpy as np
 def plain(value: Any) -> Any:
     """The value in JSON's own types; arrays become lists, NaN and infinities become strings.
 
+    A dataclass' field with `metadata={"stored": False}` is left out: what has a file of its own.
+
     Raises:
         TypeError: for a type that has no obvious plain form, rather than writing its repr.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        kept = [f for f in dataclasses.fields(value) if f.metadata.get("stored", True)]
+        fields = {f.name: plain(getattr(value, f.name)) for f in kept}
         return {"kind": type(value).__name__, **fields}
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return plain(value._asdict())  # type: ignore[attr-defined]

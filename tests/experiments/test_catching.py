@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.catching import _shown
+from experiments.catching import shown
 from mech.load import load
 
 
@@ -11,7 +11,7 @@ def test_bytes_are_decoded():
     """SmolLM2's tokenizer works on bytes: a space is Ġ to it, and é is Ã©."""
     tokenizer = load("smollm2").tokenizer
     ids = tokenizer("The café is open.\n").input_ids
-    shown = _shown(tokenizer, ids)
-    assert len(shown) == len(ids)
-    assert "".join(shown) == "The café is open.\n"
-    assert " is" in shown
+    words = shown(tokenizer, ids)
+    assert len(words) == len(ids)
+    assert "".join(words) == "The café is open.\n"
+    assert " is" in words

@@ -363,7 +363,7 @@ def test_a_prompt_without_sinks_is_answered(here, model, tmp_path, prompt):
         "probe", model, "--prompt", prompt, "--epsilon", 0.99, "--sequences", 2, "--seq", 64,
         "--out", "run",
     )  # fmt: skip
-    assert answered(done, tmp_path / "run")["result"]["prompt"] is None
+    assert answered(done, tmp_path / "run")["result"]["prompt"]["caught"] is None
     assert "nothing to colour" in done.stdout
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments import effects, perplexity, probe, terms, toy_train, toy_verify
+from experiments import effects, perplexity, terms, toy_train, toy_verify
+from experiments.probing import prompted
 
 NAN = float("nan")
 
@@ -96,4 +97,4 @@ def test_one_window_has_no_standard_error():
 
 
 def test_too_few_sequences_say_so_and_nothing_about_other_heads():
-    assert "fewer than six of the others" in probe._on_text(None)
+    assert "fewer than six of the others" in prompted.on_text(None)
