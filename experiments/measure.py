@@ -70,7 +70,7 @@ def loaded_model(reading: Reading, progress: Progress) -> Loaded:
     """The model, with a line for whatever takes time."""
     settle(progress)
     with progress.task(f"load {reading.model}") as advance:
-        return load(reading.model, device=reading.device, advance=advance)
+        return load(reading.model, device=reading.device, advance=advance, on_disk=reading.on_disk)
 
 
 def material(loaded: Loaded, reading: Reading, sizes: Sizes, progress: Progress) -> Material:

@@ -24,6 +24,9 @@ class Reading:
     """Whether sequences start with the tokenizer's BOS token."""
     device: str = "cpu"
     """Where the model runs."""
+    on_disk: bool = False
+    """Leave the weights in their folder and read one block at a time: for a model larger than
+    memory."""
 
 
 @dataclass(frozen=True)

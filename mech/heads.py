@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from mech.blocks import decoder_blocks
 from mech.errors import BadInput
+from mech.ondisk import resident
 
 # Names of the norm that a block reads its attention's input through.
 _NORMS = ("input_layernorm", "ln_1", "self_attn_layer_norm")
@@ -64,7 +65,7 @@ def head_weights(model: PreTrainedModel, layer: int, *, fold_norm: bool = False)
     if not 0 <= layer < len(blocks):
         raise BadInput(f"layer {layer}: this model's run from 0 to {len(blocks) - 1}")
     block = blocks[layer]
-    with torch.no_grad():
+    with torch.no_grad(), resident(block):
         attention, projections = _found(block)
         W_Q, W_K, W_V = projections(attention)
         out = _affine(_projection(attention))

@@ -18,7 +18,9 @@ from transformers import (
 )
 
 from mech.errors import BadInput
+from mech.ondisk import model_on_disk
 from mech.quiet import quiet
+from mech.refusals import first_line, not_finite
 from mech.source import resolve, weight_files
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -44,21 +46,28 @@ def load(
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
     advance: Callable[[str], None] | None = None,
+    on_disk: bool = False,
 ) -> Loaded:
     """The model called `name`: `smollm2`, a local folder, a `.gguf` file or a hub id.
 
-    `advance` is told of anything slow (a GGUF file's first conversion). Raises BadInput, in one
-    line, on a model that is unknown, unreachable, incomplete or damaged, on weights that are
-    not finite, and on a dtype or device that cannot be used.
+    `advance` is told of anything slow (a GGUF file's first conversion). With `on_disk` the
+    weights stay in their folder and come one block at a time (`mech.ondisk`). Raises BadInput,
+    in one line, on a model that is unknown, unreachable, incomplete or damaged, on weights that
+    are not finite (with `on_disk`, when their block is read), and on a dtype or device that
+    cannot be used.
     """
     if dtype not in DTYPES:
         names = ", ".join(str(d).removeprefix("torch.") for d in DTYPES)
         raise BadInput(f"{dtype} is no dtype to run a model in: choose {names}")
     place = _device(device)
     source = resolve(name, advance=advance)
-    for file in weight_files(source.folder):
+    files = weight_files(source.folder)
+    for file in files:
         _check_file(file)
     tokenizer = _tokenizer(source.folder)
+    if on_disk:
+        model = model_on_disk(source.folder, files, dtype, place)
+        return Loaded(model, tokenizer, name, source.origin, source.sha256)
     model = _model(source.folder, dtype)
     _check_weights(model, source.folder)
     # Through Module: the type of a model's own `to`, which is wrapped, cannot be followed.
@@ -71,18 +80,20 @@ def _device(device: str | torch.device) -> torch.device:
         place = torch.device(device)
         torch.zeros(1, device=place).item()  # "meta" makes tensors, and holds no number
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise BadInput(f"device {str(device)!r} cannot be used here: {_line(error)}") from error
+        raise BadInput(
+            f"device {str(device)!r} cannot be used here: {first_line(error)}"
+        ) from error
     return place
 
 
 def _check_file(file: Path) -> None:
     # The header says how long the file is, so a truncated one is found without reading it.
     try:
-        with safe_open(file, framework="pt"):
+        with safe_open(file, framework="pt", backend="pread"):
             pass
     except (SafetensorError, OSError) as error:
         raise BadInput(
-            f"{file} is damaged ({_line(error)}): delete it and fetch or convert it again"
+            f"{file} is damaged ({first_line(error)}): delete it and fetch or convert it again"
         ) from error
 
 
@@ -93,7 +104,7 @@ def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
                 folder, local_files_only=True, trust_remote_code=False
             )
     except Exception as error:
-        raise BadInput(f"the tokenizer in {folder} cannot be read: {_line(error)}") from error
+        raise BadInput(f"the tokenizer in {folder} cannot be read: {first_line(error)}") from error
 
 
 def _model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
@@ -101,7 +112,7 @@ def _model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
         with quiet():
             model, info = _read(folder, dtype)
     except Exception as error:
-        raise BadInput(f"the model in {folder} cannot be read: {_line(error)}") from error
+        raise BadInput(f"the model in {folder} cannot be read: {first_line(error)}") from error
     # transformers fills what a file lacks with fresh random numbers, and only warns.
     if absent := sorted(info["missing_keys"]):
         raise BadInput(
@@ -126,18 +137,4 @@ def _read(folder: Path, dtype: torch.dtype) -> Any:
 def _check_weights(model: PreTrainedModel, folder: Path) -> None:
     for name, weight in model.named_parameters():
         if not torch.isfinite(weight).all():
-            raise BadInput(
-                f"{name} ({_place(name)}) in {folder} holds NaN or inf in "
-                f"{str(weight.dtype).removeprefix('torch.')}: fetch the file again, or choose "
-                "a dtype of wider range"
-            )
-
-
-def _place(name: str) -> str:
-    layer = next((part for part in name.split(".") if part.isdigit()), None)
-    return "outside the blocks" if layer is None else f"block {layer}"
-
-
-def _line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+            raise BadInput(not_finite(name, weight.dtype, folder))
