@@ -1,12 +1,14 @@
-"""Blocks of queries: the scores of one block against the keys it can reach, and nothing larger.
+"""Blocks of queries against the keys that they can reach, in tiles that stay in a cache.
 
-A block's scores are one matrix product. The weights exp(score − max) replace them in place, then
-their column sums and their product with the values are taken: one pass over the scores, and T × T
-numbers never exist. Half precision is computed in float32; float64 takes the definition block by
-block.
+A tile of scores is one matrix product; the weights exp(score − max so far) replace it in place and
+are multiplied with the values, as in Dao et al. (2022, arXiv:2205.14135). The column sums need the
+whole row's normaliser, so the tiles of one block are kept until it is known: one block of queries
+times all keys is the most that exists. Half precision is computed in float32; float64 takes the
+definition block by block.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,11 +19,11 @@ from ctr_kernels.op import Unsupported
 from ctr_kernels.sink_mass.arguments import check, intervals
 from ctr_kernels.sink_mass.blocked import by_blocks
 from ctr_kernels.sink_mass.reference import SinkMass
-from ctr_kernels.sink_mass.weigh import column_sums, weigh
+from ctr_kernels.sink_mass.weigh import column_sums, settle, weigh
 
-# Rows of a block of scores, heads that share a key head together: enough that a matrix product
-# runs at its full rate, few enough that the block stays in a cache.
-ROWS = 128
+# Rows of a tile, heads that share a key head together, and its columns: enough that a matrix
+# product runs at its full rate, few enough that a tile stays in the second-level cache or near it.
+ROWS, COLUMNS = 192, 2048
 
 
 @torch.no_grad()
@@ -46,46 +48,84 @@ def sink_mass(
             query, key, value, scaling=scaling, low=low, high=high, softcap=softcap, sink=sink
         )
     query, key = query.float(), key.float()
-    value = None if value is None else value.float()
     batch, heads, queries, _ = query.shape
     groups = heads // key.shape[1]
-    edges = [edge.long().expand(batch, -1).numpy() for edge in (low, high)]
+    first, last = (edge.long().expand(batch, -1).numpy() for edge in (low, high))
     sinks = np.full(heads, -np.inf, np.float32) if sink is None else sink.float().numpy()
+    cap = np.float32(softcap or 0)
     received = np.zeros((batch, heads, key.shape[2]))
-    lse = torch.full((batch, heads, queries), -torch.inf)
-    missing = np.zeros((batch, heads))
+    lse = np.full((batch, heads, queries), -np.inf, np.float32)
     # In memory [batch, query, head, d_head]: the order that the next projection reads.
     z = None if value is None else torch.zeros(batch, queries, heads, value.shape[3])
     step = max(1, ROWS // groups)
     scratch = torch.empty(groups * min(step, queries) * key.shape[2])
-    for b, at, reach, (first, last) in _blocks(*edges, step):
+    for b, at, reach, edges in _blocks(first, last, step):
         for kv in range(key.shape[1]):
             shared = slice(kv * groups, (kv + 1) * groups)
-            rows = (query[b, shared, at] * scaling).flatten(0, 1)
-            tile = scratch[: len(rows) * (reach.stop - reach.start)].view(len(rows), -1)
-            torch.mm(rows, key[b, kv, reach].T, out=tile)
-            inverse = np.empty(len(rows), np.float32)
-            weigh(
-                tile.numpy(),
-                first,
-                last,
-                np.float32(softcap or 0),
-                sinks[shared],
-                lse[b, shared, at].numpy(),
-                inverse,
-                missing[b, shared],
+            block = _attend(
+                (query[b, shared, at] * scaling).flatten(0, 1),
+                key[b, kv, reach],
+                None if value is None else value[b, kv, reach].float(),
+                edges,
+                cap,
+                np.repeat(sinks[shared], len(edges[0])),
+                scratch,
             )
-            column_sums(tile.numpy(), inverse, received[b, shared, reach])
-            if z is not None and value is not None:
-                attended = (tile @ value[b, kv, reach]).view(groups, -1, z.shape[3])
-                share = torch.from_numpy(inverse).view(groups, -1, 1)
-                torch.mul(attended, share, out=z[b, at, shared].transpose(0, 1))
+            lse[b, shared, at] = block.lse.reshape(groups, -1)
+            sums = received[b, shared, reach]
+            for i, tile in enumerate(block.tiles):
+                keys = slice(i * COLUMNS, (i + 1) * COLUMNS)
+                column_sums(tile.numpy(), block.factors[i], sums[:, keys])
+            if z is not None and block.z is not None:
+                z[b, at, shared] = block.z.view(groups, -1, z.shape[3]).transpose(0, 1)
+    # A query that sees nothing has lse −inf: nothing of it is missing.
+    missing = np.exp(sinks[:, None] - np.where(lse == -np.inf, np.inf, lse)).sum(axis=2)
     return SinkMass(
         torch.from_numpy(received).float(),
-        lse,
-        torch.from_numpy(missing).float(),
+        torch.from_numpy(lse),
+        torch.from_numpy(missing),
         None if z is None else z.transpose(1, 2),
     )
+
+
+class _Block(NamedTuple):
+    """Of one block of rows: pattern = factors[tile, row] · tiles[tile][row, key]."""
+
+    lse: np.ndarray
+    z: Tensor | None
+    tiles: list[Tensor]
+    factors: np.ndarray
+
+
+def _attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor | None,
+    edges: tuple[np.ndarray, np.ndarray],
+    cap: np.float32,
+    sinks: np.ndarray,
+    scratch: Tensor,
+) -> _Block:
+    """Softmax of one block of rows, tile by tile; a learned sink is what came before the first."""
+    rows = len(query)
+    peak, total = sinks.copy(), (sinks > -np.inf).astype(np.float32)
+    shrink, inverse, lse = np.empty((3, rows), np.float32)
+    z = None if value is None else torch.zeros(rows, value.shape[1])
+    tiles, peaks = [], []
+    for start in range(0, len(key), COLUMNS):
+        keys = slice(start, min(start + COLUMNS, len(key)))
+        tile = scratch[rows * keys.start : rows * keys.stop].view(rows, -1)
+        torch.mm(query, key[keys].T, out=tile)
+        weigh(tile.numpy(), edges[0] - start, edges[1] - start, cap, peak, total, shrink)
+        tiles.append(tile)
+        peaks.append(peak.copy())
+        if z is not None and value is not None:
+            z.mul_(torch.from_numpy(shrink)[:, None]).addmm_(tile, value[keys])
+    factors = np.stack(peaks)
+    settle(*edges, peak, total, factors, lse, inverse)
+    if z is not None:
+        z.mul_(torch.from_numpy(inverse)[:, None])
+    return _Block(lse, z, tiles, factors)
 
 
 def _blocks(

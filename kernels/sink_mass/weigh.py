@@ -1,4 +1,4 @@
-"""exp(score − max) of a block of scores in place, its row sums, and its column sums.
+"""exp(score − max) of a tile of scores in place, its row sums, and its column sums.
 
 The exponential is eˣ = 2ⁿ·2ᶠ with n = round(x·log₂e) and a polynomial for 2ᶠ, |f| ≤ 1/2: adds and
 multiplications only, so that the compiler makes vector instructions of the loop. Compiled
@@ -25,13 +25,14 @@ _ONE, _ZERO, _TWO = np.float32(1), np.float32(0), np.float32(2)
 _LEAST = np.float32(-87)
 # Long before this tanh is 1 to the last bit.
 _STEEP = np.float32(40)
+_MAGNITUDE = np.int32(0x7FFFFFFF)
 
 _REORDERED = {"reassoc", "nsz", "contract"}
 
 
 @numba.njit(inline="always")
 @no_type_check
-def _fraction(x):
+def _power(x):
     """(2ᶠ − 1, 2ⁿ) of eˣ = 2ⁿ·2ᶠ, |x| ≤ 87; NaN stays NaN."""
     n = np.rint(x * _LOG2E)
     f = (x * _LOG2E - n) + x * _LOG2E_REST
@@ -52,19 +53,22 @@ def _cap(row, cap):
         x = _TWO * row[k] / cap
         x = _STEEP if x > _STEEP else x
         x = -_STEEP if x < -_STEEP else x
-        rest, scale = _fraction(x)
+        rest, scale = _power(x)
         less_one = (scale - _ONE) + scale * rest
         row[k] = cap * less_one / (less_one + _TWO)
 
 
-# A NaN may or may not be the maximum here; the exponentials of its row are NaN either way.
-@numba.njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
+@numba.njit(cache=True, nogil=True)
 @no_type_check
 def _largest(row):
-    largest = row[0]
-    for k in range(row.shape[0]):
-        largest = max(largest, row[k])
-    return largest
+    """The maximum, as integers whose order is that of the floats: that loop is made of vectors."""
+    bits = row.view(np.int32)
+    largest = np.int32(-0x80000000)
+    for k in range(bits.shape[0]):
+        b = bits[k]
+        ordered = np.int32(b ^ np.int32(np.int32(b >> 31) & _MAGNITUDE))
+        largest = ordered if ordered > largest else largest
+    return np.int32(largest ^ np.int32(np.int32(largest >> 31) & _MAGNITUDE)).view(np.float32)
 
 
 @numba.njit(cache=True, nogil=True, fastmath=_REORDERED)
@@ -73,7 +77,7 @@ def _exponentials(row, largest):
     total = _ZERO
     for k in range(row.shape[0]):
         x = row[k] - largest
-        rest, scale = _fraction(_LEAST if x < _LEAST else x)
+        rest, scale = _power(_LEAST if x < _LEAST else x)
         weight = scale + scale * rest
         row[k] = weight
         total += weight
@@ -82,34 +86,52 @@ def _exponentials(row, largest):
 
 @numba.njit(cache=True, nogil=True)
 @no_type_check
-def weigh(tile, low, high, softcap, sink, lse, inverse, missing):
-    """tile[r, k] becomes exp(logit − max of row r) between low and high, 0 elsewhere.
+def weigh(tile, low, high, softcap, peak, total, shrink):
+    """tile[r, k] becomes exp(logit − peak[r]) between low and high, 0 elsewhere.
 
-    Rows are heads × queries; low and high count from the tile's first key. softcap = 0 is none,
-    sink = −inf is none. Fills lse[head, query], inverse[row] = 1 / Σ of the row (0 where nothing
-    is seen) and adds to missing[head].
+    Rows are heads × queries; low and high count from the tile's first key; softcap = 0 is none.
+    peak[row] and total[row] hold the maximum and the sum of what came before this tile and are
+    brought up to date; shrink[row] is what the weights before are to be multiplied with.
     """
     queries = low.shape[0]
     for r in range(tile.shape[0]):
-        i, q = divmod(r, queries)
+        q = r % queries
         row = tile[r]
         first, last = max(low[q], 0), min(high[q] + 1, row.shape[0])
+        shrink[r] = _ONE
         if first >= last:
             row[:] = _ZERO
-            lse[i, q] = -np.inf
-            inverse[r] = _ZERO
             continue
         row[:first] = _ZERO
         row[last:] = _ZERO
         seen = row[first:last]
         if softcap > 0:
             _cap(seen, softcap)
-        largest = max(_largest(seen), sink[i])
-        aside = np.exp(np.float64(sink[i] - largest))
-        total = np.float64(_exponentials(seen, largest)) + aside
-        lse[i, q] = largest + np.log(total)
-        inverse[r] = 1 / total
-        missing[i] += aside / total
+        before = peak[r]
+        peak[r] = max(_largest(seen), before)
+        shrink[r] = np.exp(before - peak[r])
+        total[r] = total[r] * shrink[r] + _exponentials(seen, peak[r])
+
+
+@numba.njit(cache=True, nogil=True)
+@no_type_check
+def settle(low, high, peak, total, peaks, lse, inverse):
+    """lse[row] and inverse[row] = 1 / Σ; peaks[tile, row] becomes the factor of the tile's row.
+
+    A tile holds exp(logit − peak then); the pattern is exp(logit − peak) / Σ. A query that sees
+    nothing has lse −inf and factors 0.
+    """
+    for r in range(peak.shape[0]):
+        q = r % low.shape[0]
+        if low[q] > high[q]:
+            lse[r] = -np.inf
+            inverse[r] = _ZERO
+            peaks[:, r] = _ZERO
+            continue
+        lse[r] = peak[r] + np.log(np.float64(total[r]))
+        inverse[r] = _ONE / total[r]
+        for c in range(peaks.shape[0]):
+            peaks[c, r] = np.exp(peaks[c, r] - peak[r]) * inverse[r]
 
 
 @numba.njit(cache=True, nogil=True, fastmath=_REORDERED)
@@ -117,8 +139,8 @@ def weigh(tile, low, high, softcap, sink, lse, inverse, missing):
 def column_sums(tile, weight, received):
     """received[head, k] += Σ_r weight[r] tile[r, k] over the rows of that head.
 
-    A block is summed in float32 and the blocks in float64: thousands of queries round no worse
-    than one block.
+    A tile is summed in float32 and the tiles in float64: thousands of queries round no worse
+    than one tile.
     """
     heads, keys = received.shape
     queries = tile.shape[0] // heads
