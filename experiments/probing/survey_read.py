@@ -1,0 +1,128 @@
+"""One block reduced to what the survey needs of it: numbers a token, a head or a dimension.
+
+Of a block's B × T × d and B × H × T arrays nothing is kept but sums, norms and cosines, so that a
+survey holds a few numbers a token and layer, however wide the model is.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from mech.probes import dormant, massive, outliers, reach, sinks, spells
+from mech.trace import BlockTrace
+
+NEARLY = 100.0
+"""Medians from which a token is left out of the ordinary ones, and called nearly massive."""
+
+
+class Reduced(NamedTuple):
+    """One block of one group of prompts.
+
+    exact: equation 1, guarded by support. seen: the same per reachable key, at countable keys.
+    score: mean α over heads. heads_on: heads of which the key is a guarded sink. cosine: to the
+    first token after this block; attn_along, mlp_along: what the writes add along its direction.
+    hits: ordinary tokens in which a dimension exceeds six medians. large: tokens in which the
+    stream exceeds 6. deviation: of each dimension over the tokens.
+    """
+
+    exact: reach.Counted
+    seen: reach.Counted
+    windowed: bool
+    mass: Float[np.ndarray, "batch head"]
+    missing: Float[np.ndarray, "batch head"]
+    output: Float[np.ndarray, "batch head"]
+    score: Float[np.ndarray, "batch seq"]
+    heads_on: Int[np.ndarray, "batch seq"]
+    norm: Float[np.ndarray, "batch seq"]
+    cosine: Float[np.ndarray, "batch seq"]
+    attn_along: Float[np.ndarray, "batch seq"]
+    mlp_along: Float[np.ndarray, "batch seq"]
+    nearly: Bool[np.ndarray, "batch seq"]
+    turns: list[spells.Turn]
+    nearly_turns: list[spells.Turn]
+    hits: Int[np.ndarray, "batch d_model"]
+    ordinary: Int[np.ndarray, " batch"]
+    deviation: Float[np.ndarray, "batch d_model"]
+
+
+def reduce_block(block: BlockTrace, epsilon: float) -> Reduced:
+    """All probes of a block; `real` and `reach` say which tokens and keys may be asked."""
+    real, first = block.real, reach.first_real(block.real)
+    rows = np.arange(len(real))
+    causal = reach.causal_reach(real)
+    later = reach.later_keys(real, causal)
+    alpha = sinks.score(block.received, causal)
+    null = reach.null_received(block.heads.low, block.heads.high, real)
+    countable = reach.countable(block.reach, null, epsilon=epsilon) & real
+    by_reach = sinks.score(block.received, block.reach) * countable[:, None]
+    turned, nearly_turned, nearly = _turns(block)
+    state = block.resid_post[rows, first]
+    direction = _unit(state)
+    hits, ordinary = _hits(block.resid_post, real & ~nearly)
+    return Reduced(
+        exact=reach.count_block(alpha, real, later, epsilon),
+        seen=reach.count_block(by_reach, real, countable, epsilon),
+        windowed=bool((block.reach != causal)[real].any()),
+        mass=alpha[rows, :, first],
+        missing=block.missing / real.sum(axis=1)[:, None],
+        output=dormant.output_ratio(block.z, real),
+        score=alpha.mean(axis=1),
+        heads_on=(sinks.sinks(alpha, epsilon) & later[:, None]).sum(axis=1),
+        norm=np.linalg.norm(block.resid_post, axis=-1),
+        cosine=_along(_unit(block.resid_post), direction),
+        attn_along=_along(block.attn_write, direction, real),
+        mlp_along=_along(block.mlp_write, direction, real),
+        nearly=nearly,
+        turns=turned,
+        nearly_turns=nearly_turned,
+        hits=hits,
+        ordinary=ordinary,
+        deviation=_deviation(block.resid_post, real),
+    )
+
+
+def _turns(
+    block: BlockTrace,
+) -> tuple[list[spells.Turn], list[spells.Turn], Bool[np.ndarray, "batch seq"]]:
+    """Entries that turn massive or cease to be, by Sun et al.'s ratio and by NEARLY."""
+    pre, post, real = block.resid_pre, block.resid_post, block.real
+    found = []
+    entries = np.zeros(post.shape, bool)
+    for ratio in (massive.RATIO, NEARLY):
+        before = massive.massive_entries(pre, real, ratio=ratio)
+        entries = massive.massive_entries(post, real, ratio=ratio)
+        writes = block.attn_write, block.mlp_write
+        found.append(spells.turns(before, entries, pre, post, *writes))
+    return found[0], found[1], np.any(entries, axis=-1)
+
+
+def _hits(
+    resid: Float[np.ndarray, "batch seq d_model"], ordinary: Bool[np.ndarray, "batch seq"]
+) -> tuple[Int[np.ndarray, "batch d_model"], Int[np.ndarray, " batch"]]:
+    size = np.abs(resid)
+    above = size > outliers.FACTOR * np.median(size, axis=-1, keepdims=True)
+    return (above & ordinary[..., None]).sum(axis=1), ordinary.sum(axis=1)
+
+
+def _deviation(
+    resid: Float[np.ndarray, "batch seq d_model"], real: Bool[np.ndarray, "batch seq"]
+) -> Float[np.ndarray, "batch d_model"]:
+    return np.stack([x[r].std(axis=0) for x, r in zip(resid, real, strict=True)])
+
+
+def _unit(x: Float[np.ndarray, "*axes d"]) -> Float[np.ndarray, "*axes d"]:
+    """x / ‖x‖, and 0 where x is 0: nothing points nowhere."""
+    norm = np.linalg.norm(x, axis=-1, keepdims=True)
+    return np.divide(x, norm, out=np.zeros_like(x), where=norm > 0)
+
+
+def _along(
+    x: Float[np.ndarray, "batch seq d"] | None,
+    direction: Float[np.ndarray, "batch d"],
+    shape: Bool[np.ndarray, "batch seq"] | None = None,
+) -> Float[np.ndarray, "batch seq"]:
+    """x · direction; NaN where a model does not say what it wrote."""
+    if x is None:
+        return np.full(() if shape is None else shape.shape, np.nan, np.float32)
+    return np.matmul(x, direction[:, :, None])[..., 0]
