@@ -8,15 +8,34 @@ alike anyway, so η² means something only beside that of random contiguous segm
 import numpy as np
 from jaxtyping import Float, Int
 
+from mech.probes.clusters import contiguous
+
 
 def caught_by(
-    pattern: Float[np.ndarray, "query key"], sinks: Int[np.ndarray, " sink"]
+    pattern: Float[np.ndarray, "query key"],
+    sinks: Int[np.ndarray, " sink"],
+    *,
+    least: float = 0.0,
 ) -> Int[np.ndarray, " query"]:
     """argmax over sinks of pattern[query, sink]: the index in `sinks` of each query's sink.
 
-    A query that stands before every sink sees none of them and is given the first.
+    -1, no sink, where the largest is below `least`. Without a `least` a query that stands before
+    every sink, and sees none of them, is given the first.
     """
-    return pattern[:, sinks].argmax(axis=1)
+    columns = pattern[:, sinks]
+    return np.where(columns.max(axis=1) >= least, columns.argmax(axis=1), -1)
+
+
+def caught(
+    pattern: Float[np.ndarray, "*head query key"], sinks: Int[np.ndarray, " sink"]
+) -> Float[np.ndarray, "*head"]:
+    """Σ_s pattern[q, s], mean over the queries q after the first of `sinks`: the share caught.
+
+    NaN where no query comes after it.
+    """
+    after = pattern[..., sinks.min() + 1 :, :][..., sinks].sum(axis=-1)
+    empty = np.full(after.shape[:-1], np.nan)
+    return after.mean(axis=-1) if after.shape[-1] else empty
 
 
 def variance_explained(
@@ -37,9 +56,5 @@ def contiguous_null(
 ) -> Float[np.ndarray, " draws"]:
     """η² of `draws` random cuts of the sequence into `groups` contiguous segments."""
     generator = np.random.default_rng(seed)
-    positions = np.arange(len(vectors))
-    values = []
-    for _ in range(draws):
-        cuts = np.sort(generator.choice(len(vectors) - 1, groups - 1, replace=False)) + 1
-        values.append(variance_explained(vectors, np.searchsorted(cuts, positions, side="right")))
-    return np.array(values)
+    cuts = (contiguous(len(vectors), groups, generator) for _ in range(draws))
+    return np.array([variance_explained(vectors, cut) for cut in cuts])

@@ -40,7 +40,7 @@ def kmeans(
     changes. The same input and seed give the same labels.
     """
     generator = np.random.default_rng(seed)
-    vectors = vectors.astype(np.float64)
+    vectors = vectors - vectors.mean(axis=0, dtype=np.float64)
     found = [_lloyd(vectors, _start(vectors, groups, generator)) for _ in range(restarts)]
     return min(found, key=lambda each: each[0])[1]
 
@@ -82,4 +82,5 @@ def _lloyd(vectors: np.ndarray, centres: np.ndarray) -> tuple[float, np.ndarray]
 
 
 def _squared(vectors: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    return ((vectors[:, None] - centres[None]) ** 2).sum(axis=-1)
+    squares = (vectors**2).sum(axis=-1)[:, None] + (centres**2).sum(axis=-1)
+    return np.maximum(squares - 2 * vectors @ centres.T, 0)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mech.probes.catch import caught_by, contiguous_null, variance_explained
+from mech.probes.catch import caught, caught_by, contiguous_null, variance_explained
 
 
 def test_each_query_goes_to_the_sink_it_attends_to_most():
@@ -47,3 +47,18 @@ def test_the_null_knows_that_neighbours_are_alike():
     labels = np.repeat([0, 1, 2, 3], 10)
     assert contiguous_null(drift, 4).mean() > 0.5
     assert variance_explained(drift, labels[shuffled]) < 0.3
+
+
+def test_a_query_that_looks_at_no_sink_is_caught_by_none():
+    pattern = np.array([[0.0, 0.0, 1.0], [0.05, 0.02, 0.93], [0.1, 0.3, 0.6]])
+    assert caught_by(pattern, np.array([0, 1]), least=0.1).tolist() == [-1, -1, 1]
+    assert caught_by(pattern, np.array([0, 1])).tolist() == [0, 0, 1]
+
+
+def test_the_share_caught_is_that_of_queries_after_the_first_sink():
+    pattern = np.array(
+        [[[1.0, 0, 0, 0], [0.2, 0.8, 0, 0], [0.5, 0.1, 0.4, 0], [0.3, 0.2, 0.2, 0.3]]]
+    )
+    # Queries 2 and 3 on sinks 1 and 2: 0.1 + 0.4 and 0.2 + 0.2.
+    np.testing.assert_allclose(caught(pattern, np.array([2, 1])), [0.45])
+    assert np.isnan(caught(pattern, np.array([3])))
