@@ -58,7 +58,7 @@ def interval_mask(
             )
             assert rows is not None  # it may only be skipped where that is allowed
             # A mask that knows nothing of the sequence is expanded over the batch.
-            parts.append(_ends(rows[:1, 0] if rows.stride(0) == 0 else rows[:, 0]))
+            parts.append(_ends(rows[:1, 0] if rows.stride(0) == 0 else rows[:, 0], start))
         found = torch.cat(parts, dim=1)
     if attention_mask is not None:
         # What lies beyond the padding mask counts as padding, as transformers has it.
@@ -79,24 +79,33 @@ def dense_intervals(mask: Tensor) -> Intervals:
             f"the attention mask differs between heads (shape {tuple(mask.shape)}): it cannot be "
             "read as one interval of keys a query"
         )
-    parts = []
-    for rows in mask[:, 0].split(max(1, BLOCK // (mask.shape[0] * mask.shape[-1])), dim=1):
-        if rows.dtype != torch.bool:
-            # Any number so low that its exponential is zero stands for −∞.
-            hidden = rows <= torch.finfo(rows.dtype).min / 2
-            if not (hidden | (rows == 0)).all():
-                raise BadInput(
-                    "the attention mask adds numbers other than 0 and −∞ (a bias): such a "
-                    "pattern cannot be read yet"
-                )
-            rows = ~hidden
-        parts.append(_ends(rows))
+    step = max(1, BLOCK // (mask.shape[0] * mask.shape[-1]))
+    parts = [
+        _ends(_seen(mask[:, 0, start : start + step]), start)
+        for start in range(0, mask.shape[2], step)
+    ]
     return torch.cat(parts, dim=1)[:, None]
 
 
+def _seen(rows: Tensor) -> Tensor:
+    if rows.dtype == torch.bool:
+        return rows
+    # Any number so low that its exponential is zero stands for −∞.
+    hidden = rows <= torch.finfo(rows.dtype).min / 2
+    if not (hidden | (rows == 0)).all():
+        raise BadInput(
+            "the attention mask adds numbers other than 0 and −∞ (a bias): such a pattern cannot "
+            "be read yet"
+        )
+    return ~hidden
+
+
 def padding(tokens: Tensor, attention_mask: Tensor | None) -> Bool[Tensor, "batch seq"]:
-    """Which tokens are real. Raises BadInput on a mask of another shape or with other numbers,
-    a sequence without a token, and padding between tokens."""
+    """attention_mask ≠ 0, or everything without one: which tokens are real.
+
+    Raises BadInput on a mask of another shape or with other numbers than 0 and 1, on a sequence
+    without a token, and on padding between tokens.
+    """
     if attention_mask is None:
         return torch.ones_like(tokens, dtype=torch.bool)
     if attention_mask.shape != tokens.shape:
@@ -110,7 +119,9 @@ def padding(tokens: Tensor, attention_mask: Tensor | None) -> Bool[Tensor, "batc
     if not real.any(dim=1).all():
         empty = int((~real.any(dim=1)).nonzero()[0])
         raise BadInput(f"sequence {empty} is nothing but padding: leave it out")
-    _ends(real[:, None])
+    begins = torch.nn.functional.pad(real.int(), (1, 0)).diff(dim=1) == 1
+    if (begins.sum(dim=1) > 1).any():
+        raise BadInput("attention_mask has padding between tokens: pad on the left or the right")
     return real
 
 
@@ -122,8 +133,8 @@ def _unpadded(found: Tensor, real: Tensor, at: Tensor) -> Tensor:
     return _pair(torch.where(query, low, 0), torch.where(query, high, -1))
 
 
-def _ends(rows: Bool[Tensor, "batch row key"]) -> Int[Tensor, "batch row 2"]:
-    """First and last key that each row sees, 0 and −1 where it sees none."""
+def _ends(rows: Bool[Tensor, "batch row key"], start: int = 0) -> Int[Tensor, "batch row 2"]:
+    """First and last key that each row sees, 0 and −1 where it sees none; `start` is row 0."""
     bytes_ = rows.to(torch.uint8)
     count = rows.sum(dim=-1)
     low = bytes_.argmax(dim=-1)
@@ -132,9 +143,9 @@ def _ends(rows: Bool[Tensor, "batch row key"]) -> Int[Tensor, "batch row 2"]:
     if len(holed):
         batch, row = holed[0].tolist()
         raise BadInput(
-            f"the attention mask of sequence {batch} has a hole (query {row} of a block sees "
-            f"{int(count[batch, row])} keys between {int(low[batch, row])} and "
-            f"{int(high[batch, row])}): only masks that are one interval of keys can be read"
+            f"the attention mask of sequence {batch} has a hole: query {start + row} sees "
+            f"{int(count[batch, row])} of the keys {int(low[batch, row])} to "
+            f"{int(high[batch, row])}; only masks that are one interval of keys can be read"
         )
     return _pair(low, high)
 

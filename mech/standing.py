@@ -150,6 +150,7 @@ def attention(
             )
     low, high = _interval(module, query, key, attention_mask)
     scale: float = query.shape[-1] ** -0.5 if scaling is None else float(scaling)
+    s_aux = None if s_aux is None else s_aux.detach()
     found = sink_mass(
         query, key, value, scaling=scale, low=low, high=high, softcap=softcap, sink=s_aux
     )
