@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from experiments.caught import DRAWS, TAIL, Caught, Colouring, Control, Prompted, Tagged
+from experiments.caught import DRAWS, Caught, Colouring, Control, Prompted, Tagged, tail
 from experiments.intervals import interval
 from experiments.measure import longest
 from experiments.probing.figures.maps import tiled
@@ -38,41 +38,41 @@ class Read(NamedTuple):
     later: Float[np.ndarray, "seq d_model"]
 
 
-def encoded(loaded: Loaded, prompt: str, bos: Bos) -> Int[Tensor, " seq"]:
+def encoded(loaded: Loaded, prompt: str, bos: Bos) -> tokens.Encoded:
     """The prompt's ids.
 
     Raises:
-        BadOption: the prompt is empty, has too few tokens to colour, or more than the model was
-            made for.
+        BadOption: too few tokens to colour, or more than the model was made for.
         BadInput: the BOS policy cannot be met.
     """
-    if not prompt.strip():
-        raise BadOption("--prompt is empty: give a sentence")
-    ids = tokens.encode(loaded.tokenizer, prompt, bos=bos).ids
-    most = longest(loaded.model)
-    if not SHORTEST <= len(ids) <= most:
+    found = tokens.encode(loaded.tokenizer, prompt, bos=bos)
+    most, count = longest(loaded.model), len(found.ids)
+    if not SHORTEST <= count <= most:
         raise BadOption(
-            f"--prompt has {len(ids)} tokens with BOS: give {SHORTEST} to {most} of them"
+            f"the prompt has {count} tokens, BOS with it: give {SHORTEST} to {most} of them "
+            "(--prompt or --prompt-file)"
         )
-    return ids
+    return found
 
 
-def look(loaded: Loaded, ids: Int[Tensor, " seq"], epsilon: float) -> Prompted:
+def look(loaded: Loaded, prompt: tokens.Encoded, epsilon: float) -> Prompted:
     """The prompt's levels, and its trace at the head whose sinks are clearest.
 
     Of the heads with at least three sinks, the first token's among them, it is the one whose
     weakest sink is strongest; where no head has three, two or one will do. Colours do not choose.
     """
+    ids = prompt.ids
     blocks = capture_blocks(loaded.model, ids[None], _block)
     scores = np.stack([block.alpha for block in blocks])
     found = sinks.sinks(scores, epsilon)
     heads = found.mean(axis=1)
-    found[..., max(1, len(ids) - TAIL) :] = False
+    found[..., max(1, len(ids) - tail(len(ids))) :] = False
     cosine, norm = zip(blocks[0].before, *(block.after for block in blocks), strict=True)
     return Prompted(
+        bos=prompt.decision,
         tokens=shown(loaded.tokenizer, ids.tolist()),
         levels=Levels(np.stack(cosine), np.stack(norm), heads),
-        rows=rows(heads, TAIL),
+        rows=rows(heads, tail(len(ids))),
         caught=_caught(loaded.model, ids, scores, found),
     )
 

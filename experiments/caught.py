@@ -11,7 +11,14 @@ from experiments.probing.figures.timelines import Levels, Rows
 DRAWS = 1000
 """Random cuts behind a null."""
 TAIL = 8
-"""Tokens at the end of a short prompt that nearly every head seems to attend to."""
+"""Tokens at the end of a prompt below 64 tokens that nearly every head seems to attend to."""
+SUPPORT = 16
+"""The same of a longer prompt, as where sinks are counted on text."""
+
+
+def tail(seq: int) -> int:
+    """How many tokens at the end are never called sinks."""
+    return TAIL if seq < 64 else SUPPORT
 
 
 class Colouring(NamedTuple):
@@ -53,8 +60,12 @@ class Caught(NamedTuple):
 
 
 class Prompted(NamedTuple):
-    """What the prompt's pictures show; caught is None where the first token is no head's sink."""
+    """What the prompt's pictures show; caught is None where the first token is no head's sink.
 
+    bos: what was decided about the first token.
+    """
+
+    bos: str
     tokens: list[str]
     levels: Levels
     rows: Rows

@@ -83,6 +83,11 @@ COMMANDS = {
         "ctr toy laws --out out/laws",
     ),
 }
+COMMANDS["experiment planted"] = Command(
+    "experiments.planted",
+    "Do the probes find planted sinks and tags, all of them and nothing else?",
+    "ctr experiment planted --seeds 24",
+)
 # One picture of a paper or of the theory each, from live numbers: `ctr experiment NAME`.
 COMMANDS |= {
     f"experiment {name}": Command(f"experiments.figures.{name}", asks, f"ctr experiment {name}")
@@ -93,6 +98,7 @@ COMMANDS |= {
         "frontier": "What loss can an embedding scale reach, by data tail?",
         "ranks": "When does low rank form, and in which matrix?",
         "atlas": "Which initial signs lead to the mechanism?",
+        "prompts": "Where do the sinks of chain of thought, inference, multiple choice lie?",
         "animation": "Catch, tag and release as the embedding scale of [SEP] grows.",
     }.items()
 }

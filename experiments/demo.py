@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from experiments import compress, effects, probe, terms, toy_train, toy_verify
 from experiments.compress import Weights
-from experiments.probing.prompts import LAUGH
+from experiments.probing.prompts import FIRST
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.report import Picture, Section
@@ -23,8 +23,8 @@ class Config:
     """The whole story, sized for a laptop."""
 
     reading: Reading = field(default_factory=Reading)
-    prompt: str = LAUGH
-    """The sentence to picture."""
+    prompt: str = FIRST
+    """The text to picture, or the name of one of ours: laugh, zero-shot, worked, nli, four-shot."""
     budget: Budget = field(default_factory=Budget)
     sizes: Sizes = field(default_factory=lambda: Sizes(16, 16, 256, 16, 128))
     seeds: int = 64
@@ -67,7 +67,12 @@ def run(config: Config, progress: Progress) -> Result:
     loaded = measure.loaded_model(config.reading, progress)
     linears(loaded.model, terms.Config.select)
     material = measure.material(loaded, config.reading, config.sizes, progress)
-    looking = probe.Config(config.reading, config.prompt, config.sizes.sequences, config.sizes.seq)
+    looking = probe.Config(
+        config.reading,
+        config.prompt,
+        sequences=config.sizes.sequences,
+        seq=config.sizes.seq,
+    )
     probed = probe.answer(looking, loaded, material, progress)
     verifying = toy_verify.Config(
         cases=config.inputs,

@@ -15,7 +15,7 @@ from experiments.caught import Prompted, Tagged
 from experiments.intervals import Interval
 from experiments.probing import counted, prompted, streams
 from experiments.probing.prompted import Beside
-from experiments.probing.prompts import LAUGH
+from experiments.probing.prompts import FIRST, chosen
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.report import Page, Section
@@ -37,16 +37,16 @@ class Config:
     """Probe a model on a text and on one prompt."""
 
     reading: Reading = field(default_factory=Reading)
-    prompt: str = LAUGH
-    """The sentence to picture."""
+    prompt: str = FIRST
+    """The text to picture, or the name of one of ours: laugh, zero-shot, worked, nli, four-shot."""
+    prompt_file: Path | None = None
+    """Picture the text of this file instead."""
     sequences: int = 20
     """Sequences of the text to count sinks on."""
     seq: int = 128
     """Tokens of such a sequence, at least 64."""
     epsilon: float = 0.1
     """A key is a sink when it receives more than this share of attention on average."""
-    prompt_file: Path | None = None
-    """Picture the text of this file instead of --prompt."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ def run(config: Config, progress: Progress) -> Result:
     from experiments import measure
 
     between("epsilon", config.epsilon, 0, 1)
+    chosen(config.prompt, config.prompt_file)
     sizes = Sizes(1, 2, config.seq, config.sequences, config.seq)
     loaded = measure.loaded_model(config.reading, progress)
     material = measure.material(loaded, config.reading, sizes, progress)
@@ -86,13 +87,14 @@ def answer(config: Config, loaded: "Loaded", material: "Material", progress: Pro
     from experiments import catching, measure
     from mech.probes import sinks
 
-    ids = catching.encoded(loaded, config.prompt, config.reading.bos)
+    text = chosen(config.prompt, config.prompt_file)
+    encoded = catching.encoded(loaded, text, config.reading.bos)
     groups = len(material.sequences.split(measure.AT_ONCE))
     with progress.task("probe", groups + 2) as advance:
-        prompt = catching.look(loaded, ids, config.epsilon)
+        prompt = catching.look(loaded, encoded, config.epsilon)
         scores = measure.sink_scores(loaded.model, material.sequences, advance)
         advance("page")
-        beside = _beside(config, loaded, ids)
+        beside = _beside(config, loaded, encoded.ids)
         advance("stream")
         peak, features = _outliers(loaded, material)
         tagged = catching.tagged(loaded.model, material.sequences, scores, config.epsilon)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from experiments import pictures
-from experiments.caught import DRAWS, TAIL, Caught, Colouring, Prompted, Tagged
+from experiments.caught import DRAWS, Caught, Colouring, Prompted, Tagged, tail
 from experiments.probing.figures.coloured import Coloured, coloured_text
 from experiments.probing.figures.labels import label
 from experiments.probing.figures.maps import Map, attention_maps
@@ -31,7 +31,7 @@ def section(
     heads: of the whole model, among which the pictured one was chosen.
     """
     title, seen = "Do tokens cluster by the sink that caught them?", prompt.caught
-    drawn = [*_pictures(prompt, epsilon)]
+    drawn = [*drawings(prompt, epsilon)]
     pages = [] if beside.page is None else [beside.page]
     text = [on_text(tagged), *([beside.refusal] if beside.refusal else [])]
     if seen is None:
@@ -40,13 +40,12 @@ def section(
             "there is nothing to colour."
         )
         return Section(title, [nothing, *text], pictures=drawn, pages=pages)
-    names = ", ".join(f"“{label(prompt.tokens[i])}” ({i})" for i in seen.sinks)
     chosen = (
-        f"Block {seen.layer}, head {seen.head} has the clearest sinks on this prompt: {names}. "
-        "Tokens are coloured by their first three principal components as red, green and blue; "
-        "sinks are framed. "
-        f"One prompt of {len(prompt.tokens)} tokens is an illustration and no evidence; the head "
-        f"was chosen by its sinks among {heads}, not by its colours."
+        f"Block {seen.layer}, head {seen.head} has the clearest sinks on this prompt: "
+        f"{named(prompt.tokens, seen)}. Tokens are coloured by their first three principal "
+        "components as red, green and blue; sinks are framed. "
+        f"One prompt of {len(prompt.tokens)} tokens (BOS: {prompt.bos}) is an illustration and no "
+        f"evidence; the head was chosen by its sinks among {heads}, not by its colours."
     )
     html = "".join(
         pictures.coloured_tokens(c.what, prompt.tokens, c.rgb, seen.sinks) for c in _all(seen)
@@ -73,22 +72,34 @@ def _table(seen: Caught) -> Table:
     )
 
 
-def _pictures(prompt: Prompted, epsilon: float) -> Iterator[Picture]:
-    n = len(prompt.tokens)
+def named(tokens: list[str], seen: Caught) -> str:
+    """The sinks of the pictured head, each with its place."""
+    return ", ".join(f"“{label(tokens[i])}” ({i})" for i in seen.sinks)
+
+
+def drawings(prompt: Prompted, epsilon: float, prefix: str = "") -> Iterator[Picture]:
+    """Every picture of one prompt; `prefix` tells several prompts' files apart."""
     if prompt.caught is not None:
-        yield _maps(prompt, prompt.caught)
-        yield _colours(prompt, prompt.caught)
-        yield _stems(prompt.caught)
-    yield Picture(
-        "sink-levels",
-        timelines(prompt.tokens, prompt.levels, prompt.rows),
+        for picture in (
+            _maps(prompt, prompt.caught),
+            _colours(prompt, prompt.caught),
+            _stems(prompt.caught),
+        ):
+            yield picture._replace(name=prefix + picture.name)
+    yield _levels(prompt, epsilon)._replace(name=f"{prefix}sink-levels")
+
+
+def _levels(prompt: Prompted, epsilon: float) -> Picture:
+    n = len(prompt.tokens)
+    caption = (
         f"From where to where a token is a sink: {len(prompt.rows.sinks)} tokens that receive "
-        f"more than {epsilon} of some head's attention, and as control "
-        f"{len(prompt.rows.others)} others of the {n}, drawn at random; the last {TAIL} tokens "
+        f"more than {epsilon} of some head's attention, those of most heads, and as control "
+        f"{len(prompt.rows.others)} others of the {n}, drawn at random; the last {tail(n)} tokens "
         "are left out. Dots: the cosine is beyond 0.9 while the first token's norm is above three "
         "medians, the rule of secondary sinks; the first is where one is made, the last where it "
-        "ends.",
+        "ends."
     )
+    return Picture("sink-levels", timelines(prompt.tokens, prompt.levels, prompt.rows), caption)
 
 
 def _maps(prompt: Prompted, seen: Caught) -> Picture:

@@ -4,6 +4,10 @@ All but the first are longer than 64 tokens in any tokenizer of words and pieces
 may be counted on them.
 """
 
+from pathlib import Path
+
+from experiments.settings import BadOption
+
 LAUGH = (
     "I laughed with friends until my stomach hurt. I wiped away tears of sadness and said nothing. "
     "I slammed my fist in anger on the table."
@@ -74,3 +78,32 @@ PROMPTS = {
 }
 """By name: three moods; chain of thought without and with an example; inference; four examples
 of multiple choice."""
+FIRST = "laugh"
+
+
+def chosen(prompt: str, file: Path | None) -> str:
+    """The text to picture: of the file, of one of ours by its name, or as it was typed.
+
+    Raises:
+        BadOption: both are given, the file cannot be read, or there is no text in it.
+    """
+    if file is None:
+        text, option = PROMPTS.get(prompt, prompt), "--prompt"
+    elif prompt != FIRST:
+        raise BadOption("--prompt and --prompt-file are both given: give one of them")
+    else:
+        text, option = _read(file), f"--prompt-file {file}"
+    if not text.strip():
+        raise BadOption(f"{option} is empty: give a sentence")
+    return text
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise BadOption(
+            f"--prompt-file {file} is not UTF-8 text (byte {error.start}): save it as UTF-8"
+        ) from error
+    except OSError as error:
+        raise BadOption(f"--prompt-file {file}: {error.strerror}; give a text file") from error

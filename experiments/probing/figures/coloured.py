@@ -45,7 +45,7 @@ def coloured_text(
     """The text once for each array, one below the other; the sinks are framed and bold."""
     words = list(laid_out(tokens))
     rows = words[-1].row + 1
-    height = len(panels) * (rows + 1.7) * ROW + 2 * MARGIN
+    height = (len(panels) * (rows + 1.7) - 0.6) * ROW + 2 * MARGIN
     canvas = Figure(figsize=(COLUMNS * ADVANCE + 2 * MARGIN, height))
     axes = canvas.add_axes((0, 0, 1, 1))
     # One unit is one character across and one line down.

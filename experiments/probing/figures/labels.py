@@ -63,6 +63,6 @@ def chosen(tokens: int, marked: Int[np.ndarray, " marked"]) -> list[int]:
     apart = -(-tokens // NAMED) + 1
     names = sorted({int(i) for i in marked})[:NAMED]
     for place in range(0, tokens, apart):
-        if all(abs(place - other) >= apart for other in names):
+        if len(names) < NAMED and all(abs(place - other) >= apart for other in names):
             names.append(place)
     return sorted(names)

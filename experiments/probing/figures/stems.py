@@ -94,19 +94,42 @@ def _draw(axes: Axes, size: np.ndarray, top: float) -> None:
     axes.axhline(FACTOR, color=INK, linewidth=0.8, linestyle=":")
     axes.set_xlim(-0.02 * len(size) - 0.5, 1.02 * len(size) - 0.5)
     axes.set_ylim(0, top)
-    for place, height in _apart(named, size[named], len(size), top):
-        name = axes.text(place, height, str(place), color=RED, fontsize=9, ha="center")
-        # Neighbouring stems pass behind the name.
-        name.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.6})
+    for place in _placed(named, size[named], len(size), top):
+        axes.text(place.x, place.y, str(place.dim), color=RED, fontsize=9, ha=place.side)
 
 
-def _apart(dims: np.ndarray, sizes: np.ndarray, d: int, top: float) -> list[tuple[int, float]]:
-    """Where each name stands: above its stem, or, where another name is, above that one."""
-    placed: list[tuple[int, float]] = []
+class _Name(NamedTuple):
+    """Where a dimension's name stands: from (x, y) upwards, to which side of x."""
+
+    dim: int
+    x: float
+    y: float
+    side: str
+    left: float
+    right: float
+
+
+def _placed(dims: np.ndarray, sizes: np.ndarray, d: int, top: float) -> list[_Name]:
+    """Each name above its stem, or beside it where another name or stem is in the way."""
+    placed: list[_Name] = []
     for dim, size in zip(dims.tolist(), sizes.tolist(), strict=True):
-        height = size + 0.035 * top
-        near = [h for other, h in placed if abs(other - dim) < 0.06 * d]
-        while any(abs(h - height) < 0.08 * top for h in near):
-            height -= 0.08 * top
-        placed.append((dim, max(height, 0.02 * top)))
+        wide, gap = 0.013 * d * len(str(dim)), 0.012 * d
+        ways = [
+            _Name(dim, dim, size + 0.035 * top, "center", dim - wide / 2, dim + wide / 2),
+            _Name(dim, dim + gap, size - 0.02 * top, "left", dim + gap, dim + gap + wide),
+            _Name(dim, dim - gap, size - 0.02 * top, "right", dim - gap - wide, dim - gap),
+        ]
+        placed.append(min(ways, key=lambda way: _in_the_way(way, placed, dims, sizes, top)))
     return placed
+
+
+def _in_the_way(
+    name: _Name, placed: list[_Name], dims: np.ndarray, sizes: np.ndarray, top: float
+) -> int:
+    """Names and named stems that this place of a name would hide."""
+    names = sum(
+        n.left < name.right and name.left < n.right and abs(n.y - name.y) < 0.075 * top
+        for n in placed
+    )
+    across = (name.left < dims) & (dims < name.right) & (dims != name.dim)
+    return names + int((across & (sizes > name.y)).sum())
