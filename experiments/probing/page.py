@@ -13,8 +13,16 @@ from jaxtyping import Bool, Float, Int
 from markupsafe import Markup
 
 from experiments.probing import page_codes
+from experiments.probing.page_read import (
+    BlockRead,
+    coloured,
+    massive_tokens,
+    outlying,
+    read_block,
+)
+from experiments.probing.page_tags import Tags, measured, strongest
 from mech.errors import BadInput
-from mech.probes import massive, segments, sinks
+from mech.probes import sinks
 
 if TYPE_CHECKING:  # torch is imported when a prompt is read, not for --help
     from torch import Tensor
@@ -25,18 +33,22 @@ TAIL = 8
 """Tokens at the end that are never called sinks: nearly every head looks at its neighbours."""
 ENTRIES = 12_000_000
 """Shares of attention that a page may hold: 32 MB of it."""
-ORDINARY = 100.0
-"""A token with an activation above 100 and this many medians has no part in the colours."""
+
+
+READ = 2000
+"""Tokens to run for the tags, two sequences for each: a page is made in seconds."""
 
 
 class PromptPage(NamedTuple):
     """What the page shows, as plain arrays. `depth` counts the blocks passed, so layer + 1.
 
-    alpha: the sink score of each key, equation 1 (Gu et al. 2025, arXiv:2410.10781); sinks: where
-    it exceeds epsilon, the last `tail` tokens never. *_colour in [0, 1]: principal components of
-    what a head writes (z) and of the stream; *_share: the part of the variance they show. norm:
-    Euclidean norm of the stream; peak and peak_dim: its largest entry, with sign; massive: where
-    that passes both limits of Sun et al. 2024 (arXiv:2402.17762).
+    alpha: the sink score of each key, equation 1 (Gu et al. 2025, arXiv:2410.10781), over the
+    queries that can see it; null: what uniform attention would give; sinks: where alpha exceeds
+    epsilon, the last `tail` tokens never. share: each key's part of what the head writes.
+    *_colour in [0, 1]: principal components of what a head writes (z) and of the stream, and
+    head_share and stream_share the part of the variance they show. norm: Euclidean norm of the
+    stream; peak and peak_dim: its largest entry, with sign; massive: where that passes both
+    limits of Sun et al. 2024 (arXiv:2402.17762). tags: who reads the strongest tags.
     """
 
     model: str
@@ -46,7 +58,9 @@ class PromptPage(NamedTuple):
     tail: int
     pattern: Float[np.ndarray, "layer head query key"]
     alpha: Float[np.ndarray, "layer head key"]
+    null: Float[np.ndarray, "layer key"]
     sinks: Bool[np.ndarray, "layer head key"]
+    share: Float[np.ndarray, "layer head key"]
     head_colour: Float[np.ndarray, "layer head seq 3"]
     head_share: Float[np.ndarray, "layer head"]
     stream_colour: Float[np.ndarray, "depth seq 3"]
@@ -55,6 +69,7 @@ class PromptPage(NamedTuple):
     peak: Float[np.ndarray, "depth seq"]
     peak_dim: Int[np.ndarray, "depth seq"]
     massive: Bool[np.ndarray, "depth seq"]
+    tags: Tags
 
 
 def page(seen: PromptPage) -> str:
@@ -76,8 +91,9 @@ def _payload(seen: PromptPage) -> dict[str, Any]:
     arrays = {
         name: page_codes.packed(value)
         for name, value in seen._asdict().items()
-        if name not in (*plain, *special)
+        if name not in (*plain, *special, "tags")
     }
+    arrays |= {f"tag_{k}": page_codes.packed(v) for k, v in seen.tags._asdict().items()}
     arrays["pattern"] = page_codes.packed(page_codes.triangle(seen.pattern))
     for name in ("head_colour", "stream_colour"):
         arrays[name] = page_codes.packed(np.rint(255 * getattr(seen, name)).astype(np.uint8))
@@ -91,42 +107,54 @@ def _inside_script(payload: dict[str, Any]) -> str:
 
 
 def measure(
-    loaded: "Loaded", ids: "Int[Tensor, ' seq']", epsilon: float = sinks.EPSILON, note: str = ""
+    loaded: "Loaded",
+    ids: "Int[Tensor, ' seq']",
+    epsilon: float = sinks.EPSILON,
+    note: str = "",
+    tags: int = 12,
 ) -> PromptPage:
-    """Everything that the page shows of one prompt.
+    """Everything that the page shows of one prompt; at most `tags` are taken away in turn.
 
     Raises:
-        BadInput: fewer than two tokens, or more than a page can hold; whatever `capture` refuses.
+        BadInput: fewer than two tokens, or more than a page can hold; whatever `capture_blocks`
+            and `head_weights` refuse.
     """
-    from mech.capture import capture
+    from experiments.catching import shown
+    from mech.capture import capture_blocks
+    from mech.heads import head_weights
 
     _check_size(loaded, len(ids))
-    trace = capture(loaded.model, ids[None])
-    resid, z = trace.resid[:, 0], trace.z[:, 0]
-    alpha = sinks.score(sinks.received_of(trace))[:, 0]
-    found = sinks.sinks(alpha, epsilon)
+    model = loaded.model
+    blocks = capture_blocks(
+        model, ids[None], lambda block: read_block(block, head_weights(model, block.layer).W_O)
+    )
+    read = BlockRead(*(np.stack(column) for column in zip(*blocks, strict=True)))
+    found = sinks.sinks(read.alpha, epsilon)
     found[..., max(1, len(ids) - TAIL) :] = False
-    outlying = _tokens(massive.is_massive(trace.resid, ratio=ORDINARY))
-    heads = [[_colours(h, outlying[layer]) for h in block] for layer, block in enumerate(z)]
-    stream = [_colours(r, o) for r, o in zip(resid, outlying, strict=True)]
+    excess = read.alpha - read.null[:, None]
+    resid = np.concatenate([read.resid_pre[:1], read.resid_post])
+    stream = [coloured(state, outlying(state)) for state in resid]
     peak_dim = np.abs(resid).argmax(axis=-1)
     return PromptPage(
         model=loaded.name,
         note=note,
-        tokens=_shown(loaded, ids.tolist()),
+        tokens=shown(loaded.tokenizer, ids.tolist()),
         epsilon=epsilon,
         tail=TAIL,
-        pattern=trace.pattern[:, 0],
-        alpha=alpha,
+        pattern=read.pattern,
+        alpha=read.alpha,
+        null=read.null,
         sinks=found,
-        head_colour=np.array([[colour for colour, _ in row] for row in heads]),
-        head_share=np.array([[share for _, share in row] for row in heads]),
+        share=read.share,
+        head_colour=read.colour,
+        head_share=read.colour_share,
         stream_colour=np.array([colour for colour, _ in stream]),
         stream_share=np.array([share for _, share in stream]),
         norm=np.linalg.norm(resid, axis=-1),
         peak=np.take_along_axis(resid, peak_dim[..., None], axis=-1)[..., 0],
         peak_dim=peak_dim,
-        massive=_tokens(massive.is_massive(trace.resid)),
+        massive=np.array([massive_tokens(state) for state in resid]),
+        tags=measured(model, ids, read.z, strongest(excess, found, _at_most(tags, len(ids)))),
     )
 
 
@@ -146,37 +174,5 @@ def _check_size(loaded: "Loaded", seq: int) -> None:
         )
 
 
-def _tokens(
-    entries: Bool[np.ndarray, "depth batch seq d_model"],
-) -> Bool[np.ndarray, "depth seq"]:
-    """Where any entry of a token's state is marked, for a batch of one."""
-    return np.logical_or.reduce(entries[:, 0], axis=-1)
-
-
-def _colours(
-    vectors: Float[np.ndarray, "seq d"], outlying: Bool[np.ndarray, " seq"]
-) -> tuple[Float[np.ndarray, "seq 3"], float]:
-    """Colours of the ordinary tokens after the first, and the variance they show; others grey.
-
-    The first token and the massive ones would take all the contrast. Grey throughout where
-    fewer than three tokens or dimensions are left.
-    """
-    ordinary = ~outlying
-    ordinary[0] = False
-    colour = np.full((len(vectors), 3), 0.5)
-    components = min(3, int(ordinary.sum()) - 1, vectors.shape[1])
-    if components < 2:
-        return colour, 0.0
-    found = segments.segments(vectors[ordinary], components)
-    colour[ordinary] = found.colour
-    return colour, float(found.share.sum())
-
-
-def _shown(loaded: "Loaded", ids: list[int]) -> list[str]:
-    """Tokens as text: bytes decoded, and a word's leading space kept as the token has it."""
-    shown = []
-    for token in loaded.tokenizer.convert_ids_to_tokens(ids):
-        text = loaded.tokenizer.convert_tokens_to_string([token])
-        # Tokenizers of pieces mark the space with ▁ and drop it from a lone token.
-        shown.append(" " + text.lstrip() if token.startswith("▁") else text)
-    return shown
+def _at_most(tags: int, seq: int) -> int:
+    return max(1, min(tags, READ // (2 * seq)))

@@ -29,11 +29,9 @@ const peakDim = atDepth("peak_dim");
 const massive = atDepth("massive");
 
 // The score that attention without any preference would give: the control of every score shown.
-function uniform(token) {
-  let sum = 0;
-  for (let query = token; query < TOKENS; query += 1) sum += 1 / (query + 1);
-  return sum / (TOKENS - token);
-}
+const uniform = (layer, token) => arrays.null[layer * TOKENS + token];
+const keyShare = ofHead("share");
+const percent = (value) => `${Math.round(100 * value)}%`;
 
 const range = (n) => Array.from({ length: n }, (_, i) => i);
 const sinksOf = (layer, head) => range(TOKENS).filter((token) => isSink(layer, head, token));

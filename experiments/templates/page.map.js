@@ -8,8 +8,8 @@ function drawMap() {
   const labels = Math.min(110, Math.round(room * 0.22));
   const cell = Math.min(44, (room - labels - 2) / TOKENS);
   const size = cell * TOKENS;
-  Object.assign(map, { left: labels, top: 2, cell });
-  const ctx = context(canvas, labels + size + 2, 2 + size + labels);
+  Object.assign(map, { left: labels, top: 8, cell });
+  const ctx = context(canvas, labels + size + 2, map.top + size + labels);
   ctx.imageSmoothingEnabled = false;
   ctx.drawImage(patternImage(), map.left, map.top, size, size);
   ctx.strokeStyle = ramps.line;
@@ -17,7 +17,7 @@ function drawMap() {
   if (state.token !== null) {
     ctx.strokeStyle = ramps.mark;
     ctx.lineWidth = 1.5;
-    ctx.strokeRect(map.left + state.token * cell, map.top, cell, size);
+    ctx.strokeRect(map.left + state.token * cell - 1, map.top, cell + 2, size);
   }
   mapLabels(ctx, labels, size);
   const found = sinksOf(state.layer, state.head).map(quoted).join(", ") || "none";
@@ -43,9 +43,9 @@ function patternImage() {
 }
 
 function mapLabels(ctx, room, size) {
-  const font = Math.max(7, Math.min(12, map.cell * 0.95));
   // Every label where there is room, else every second, fifth …; sinks always come first.
-  const every = [1, 2, 5, 10, 20, 50].find((n) => n * map.cell >= 8) ?? 100;
+  const every = [1, 2, 5, 10, 20, 50].find((n) => n * map.cell >= 9.5) ?? 100;
+  const font = Math.min(12, every * map.cell * 0.95);
   const shown = new Set();
   const near = (token) => range(every).some((d) => shown.has(token - d) || shown.has(token + d));
   for (const token of sinksOf(state.layer, state.head)) if (!near(token)) shown.add(token);

@@ -1,7 +1,7 @@
 // What is looked at. It lives in the address behind #, so that a link shows the same.
 const CHOICES = {
   colour: ["sink", "received", "writes", "stream"],
-  map: ["first", "later", "count"],
+  map: ["first", "later", "count", "share"],
 };
 const state = { ...opening(), colour: "sink", map: "later", tag: null, active: null };
 const initial = { ...state };
@@ -59,6 +59,6 @@ function fromAddress() {
     token: said.get("token") === "none" ? null : number("token", TOKENS),
     colour: choice("colour"),
     map: choice("map"),
-    tag: /^\d{1,3}\.\d{1,3}$/.test(said.get("tag") ?? "") ? said.get("tag") : null,
+    tag: /^\d{1,3}\.(\d{1,3}|all)$/.test(said.get("tag") ?? "") ? said.get("tag") : null,
   });
 }

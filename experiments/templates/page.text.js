@@ -35,7 +35,7 @@ function textTip(token) {
   const caught = caughtBy(layer, head, token);
   const lines = [
     quoted(token),
-    `receives α = ${digits(alpha(layer, head, token))} (uniform attention: ${digits(uniform(token))})${isSink(layer, head, token) ? ", a sink" : ""}`,
+    `receives α = ${digits(alpha(layer, head, token))} (uniform attention: ${digits(uniform(layer, token))})${isSink(layer, head, token) ? ", a sink" : ""}`,
   ];
   if (caught) lines.push(`rests on ${quoted(caught.sink)} with ${shareDigits(caught.weight, token, caught.sink)}`);
   return lines.join("\n");
@@ -73,7 +73,6 @@ function drawText() {
 
 function textNote() {
   const { layer, head } = state;
-  const percent = (value) => `${Math.round(100 * value)}%`;
   const found = sinksOf(layer, head);
   const grey = "Min-max colours always fill the range. Grey: the first token and those with a massive entry, which would take all the contrast.";
   return {

@@ -53,9 +53,14 @@ class Browser:
 
     def open(self, url: str) -> None:
         """Go there and wait until the page says that it has drawn itself."""
-        self.requests.clear()
         self._send("Page.navigate", url=url)
         self.until("document.readyState === 'complete' && document.body.dataset.ready === 'yes'")
+
+    def blank(self) -> None:
+        """An empty page: a next one is loaded anew, even at the same address."""
+        self._send("Page.navigate", url="about:blank")
+        self.until("location.href === 'about:blank' && document.readyState === 'complete'")
+        self.requests.clear()
 
     def size(self, width: int, height: int, *, dark: bool = False, scale: float = 1) -> None:
         """The window's size in CSS pixels, and the colour scheme that the reader prefers."""
@@ -109,6 +114,16 @@ class Browser:
         """The window as PNG; the whole page, however long, if asked."""
         answer = self._send("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         return base64.b64decode(answer["data"])
+
+    def names(self) -> list[tuple[str, str]]:
+        """Role and name of what a reader can act on, as a screen reader is told."""
+        nodes = self._send("Accessibility.getFullAXTree")["nodes"]
+        acting = {"slider", "combobox", "button", "listbox", "option", "image"}
+        return [
+            (node["role"]["value"], node.get("name", {}).get("value", ""))
+            for node in nodes
+            if not node["ignored"] and node["role"]["value"] in acting
+        ]
 
     def close(self) -> None:
         """Ask it to end."""
