@@ -89,7 +89,7 @@ def survey(
     lengths = real.sum(dim=1)
     _check(lengths)
     read: list[list[Reduced]] = []
-    large: list[Int[np.ndarray, "batch layer d_model"] | None] = []
+    large: list[Int[np.ndarray, "_ layer d_model"] | None] = []
     masks = [None] * len(ids) if attention_mask is None else attention_mask.split(AT_ONCE)
     for group, mask, here in zip(ids.split(AT_ONCE), masks, real.split(AT_ONCE), strict=False):
         with survey_projections.watching(model, here) as seen:
@@ -108,8 +108,8 @@ def survey(
         places=places(tracks),
         weakening=weakening(tracks),
         heads=_heads(found),
-        massive=massive_found(found.spells("turns"), found.first(tracks), massive.RATIO),
-        nearly=massive_found(found.spells("nearly_turns"), found.first(tracks), NEARLY),
+        massive=massive_found(found.spells("steps"), found.first(tracks), massive.RATIO),
+        nearly=massive_found(found.spells("nearly_steps"), found.first(tracks), NEARLY),
         rules=_rules(found, model, large, lengths.cpu().numpy()),
     )
 
@@ -223,7 +223,7 @@ def _heads(found: _Stacked) -> HeadsFound:
 def _rules(
     found: _Stacked,
     model: PreTrainedModel,
-    large: list[Int[np.ndarray, "batch layer d_model"] | None],
+    large: list[Int[np.ndarray, "_ layer d_model"] | None],
     lengths: Int[np.ndarray, " prompt"],
 ) -> list[Rule]:
     rules = [

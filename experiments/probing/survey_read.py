@@ -39,8 +39,8 @@ class Reduced(NamedTuple):
     attn_along: Float[np.ndarray, "batch seq"]
     mlp_along: Float[np.ndarray, "batch seq"]
     nearly: Bool[np.ndarray, "batch seq"]
-    turns: list[spells.Turn]
-    nearly_turns: list[spells.Turn]
+    steps: list[spells.Step]
+    nearly_steps: list[spells.Step]
     hits: Int[np.ndarray, "batch d_model"]
     ordinary: Int[np.ndarray, " batch"]
     deviation: Float[np.ndarray, "batch d_model"]
@@ -56,7 +56,7 @@ def reduce_block(block: BlockTrace, epsilon: float) -> Reduced:
     null = reach.null_received(block.heads.low, block.heads.high, real)
     countable = reach.countable(block.reach, null, epsilon=epsilon) & real
     by_reach = sinks.score(block.received, block.reach) * countable[:, None]
-    turned, nearly_turned, nearly = _turns(block)
+    taken, nearly_taken, nearly = _steps(block)
     state = block.resid_post[rows, first]
     direction = _unit(state)
     hits, ordinary = _hits(block.resid_post, real & ~nearly)
@@ -74,18 +74,18 @@ def reduce_block(block: BlockTrace, epsilon: float) -> Reduced:
         attn_along=_along(block.attn_write, direction, real),
         mlp_along=_along(block.mlp_write, direction, real),
         nearly=nearly,
-        turns=turned,
-        nearly_turns=nearly_turned,
+        steps=taken,
+        nearly_steps=nearly_taken,
         hits=hits,
         ordinary=ordinary,
         deviation=_deviation(block.resid_post, real),
     )
 
 
-def _turns(
+def _steps(
     block: BlockTrace,
-) -> tuple[list[spells.Turn], list[spells.Turn], Bool[np.ndarray, "batch seq"]]:
-    """Entries that turn massive or cease to be, by Sun et al.'s ratio and by NEARLY."""
+) -> tuple[list[spells.Step], list[spells.Step], Bool[np.ndarray, "batch seq"]]:
+    """Entries that are massive at either end, by Sun et al.'s ratio and by NEARLY."""
     pre, post, real = block.resid_pre, block.resid_post, block.real
     found = []
     entries = np.zeros(post.shape, bool)
@@ -93,7 +93,7 @@ def _turns(
         before = massive.massive_entries(pre, real, ratio=ratio)
         entries = massive.massive_entries(post, real, ratio=ratio)
         writes = block.attn_write, block.mlp_write
-        found.append(spells.turns(before, entries, pre, post, *writes))
+        found.append(spells.steps(before, entries, pre, post, *writes))
     return found[0], found[1], np.any(entries, axis=-1)
 
 

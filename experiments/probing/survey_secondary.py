@@ -51,7 +51,9 @@ class Place:
     the lifetime; norm_attended: with the number of those blocks in which some head has the token
     as a guarded sink. attended: share of the tokens of which that number is not 0;
     attended_others: of the other later tokens in the whole span. made: what the MLP and the
-    attention of block `maker`, which adds most along the primary sink, add there.
+    attention of block `maker`, which adds most along the primary sink, add there. crowding: ρ
+    over prompts of the number of these tokens with the first token's score in the same blocks,
+    which depth cannot explain as it can a correlation over layers.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Place:
     attended_layers: Interval | None
     attended: Interval | None
     attended_others: Interval | None
+    crowding: Interval | None
     levels: list[tuple[int, int, int]]
 
 
@@ -132,6 +135,7 @@ def place(name: str, usual: Span, agreed: float, prompts: list[Tracks], own: lis
         attended_layers=_means([s.attended for s in seen]),
         attended=_means([s.attended > 0 for s in seen]),
         attended_others=over_prompts(np.array([s.others for s in seen])),
+        crowding=_crowding(pairs, found),
         levels=[(*level, n) for level, n in levels.most_common(LEVELS)],
     )
 
@@ -181,3 +185,12 @@ def _made(along: list[np.ndarray], found: list[Secondary], maker: int | None) ->
     if maker is None:
         return None
     return _means([a[maker, f.token] for a, f in zip(along, found, strict=True)])
+
+
+def _crowding(pairs: list[tuple[Tracks, Span]], found: list[Secondary]) -> Interval | None:
+    # Block l + 1 reads the state after block l.
+    primary = [p.score[s.onset + 1 : s.end + 1, p.first] for p, s in pairs]
+    if not all(len(score) for score in primary):
+        return None
+    counts = [np.array([float(len(f.token))]) for f in found]
+    return rank_correlation(counts, [np.array([float(score.mean())]) for score in primary])

@@ -17,19 +17,19 @@ NAMED = 8
 
 @dataclass(frozen=True)
 class Massives:
-    """Massive activations of one place: first token or later, and one dimension.
+    """Massive activations of one kind: first token or later, one dimension, one writer.
 
-    birth, death: the blocks that most often write and erase them (NEVER: they last); agreed:
-    the share of its spells with that birth. by_mlp, erased_by_mlp: the MLP's part of that.
+    death: the block that most often erases them (NEVER: they last); agreed: the share of the
+    spells with that death. by_mlp, erased_by_mlp: the MLP's part of the two blocks' changes.
     """
 
     at_first: bool
     dim: int
     count: int
     value: float
-    birth: int
-    agreed: float
+    writer: int
     death: int
+    agreed: float
     lifetime: Interval | None
     by_mlp: Interval | None
     erased_by_mlp: Interval | None
@@ -50,10 +50,10 @@ def massive_found(
 ) -> MassiveFound:
     """From every prompt's spells."""
     at_first = [[s.token == f for s in found] for found, f in zip(spells, first, strict=True)]
-    groups: dict[tuple[bool, int], list[tuple[int, Spell]]] = {}
+    groups: dict[tuple[bool, int, int], list[tuple[int, Spell]]] = {}
     for prompt, (found, marks) in enumerate(zip(spells, at_first, strict=True)):
         for spell, mark in zip(found, marks, strict=True):
-            groups.setdefault((mark, spell.dim), []).append((prompt, spell))
+            groups.setdefault((mark, spell.dim, spell.writer), []).append((prompt, spell))
     most = sorted(groups.items(), key=lambda item: -len(item[1]))[:NAMED]
     return MassiveFound(
         ratio=ratio,
@@ -63,17 +63,16 @@ def massive_found(
     )
 
 
-def _kind(at_first: bool, dim: int, found: list[tuple[int, Spell]]) -> Massives:
-    births = Counter(spell.birth for _, spell in found).most_common(1)[0]
-    deaths = Counter(spell.death for _, spell in found)
+def _kind(at_first: bool, dim: int, writer: int, found: list[tuple[int, Spell]]) -> Massives:
+    death, times = Counter(spell.death for _, spell in found).most_common(1)[0]
     return Massives(
         at_first=at_first,
         dim=dim,
         count=len(found),
         value=float(np.mean([spell.value for _, spell in found])),
-        birth=births[0],
-        agreed=births[1] / len(found),
-        death=deaths.most_common(1)[0][0],
+        writer=writer,
+        death=death,
+        agreed=times / len(found),
         lifetime=_each(found, "lifetime"),
         by_mlp=_each(found, "by_mlp"),
         erased_by_mlp=_each([f for f in found if f[1].death != NEVER], "erased_by_mlp"),

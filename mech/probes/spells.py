@@ -1,8 +1,9 @@
 """The spells of massive activations: the block that writes one, the block that erases it.
 
-With resid_post = resid_pre + attn_write + mlp_write an entry (token, dimension) that is massive
-after a block and not before it was written there, and the two writes say by which half. Sun et
-al. 2024, arXiv:2402.17762, find that they appear after one block and vanish in the last ones.
+With resid_post = resid_pre + attn_write + mlp_write an entry (token, dimension) is followed
+through the blocks in which it is massive, and the two writes say which half of a block made or
+erased it. Sun et al. 2024, arXiv:2402.17762, find that massive activations appear after one block
+and vanish in the last ones.
 """
 
 from collections.abc import Iterable
@@ -15,8 +16,8 @@ NEVER = -1
 """The birth of an entry that was massive when block 0 was entered, the death of one that lasts."""
 
 
-class Turn(NamedTuple):
-    """An entry that became massive in a block (born), or ceased to be.
+class Step(NamedTuple):
+    """A block's change of an entry that is massive before it (was), after it (now), or both.
 
     attn and mlp are NaN where the block's writes do not add up to its change.
     """
@@ -24,7 +25,8 @@ class Turn(NamedTuple):
     batch: int
     token: int
     dim: int
-    born: bool
+    was: bool
+    now: bool
     before: float
     attn: float
     mlp: float
@@ -32,10 +34,13 @@ class Turn(NamedTuple):
 
 
 class Spell(NamedTuple):
-    """One massive activation from the block that wrote it to the block that erased it.
+    """One massive activation from the block in which it passes the limit to that where it falls.
 
     lifetime: the number of states, after blocks birth, …, death − 1, in which it is massive.
-    by_mlp, erased_by_mlp: the MLP's part of that block's change of the entry, NaN where unknown.
+    value: the largest of it. writer: the block that adds most to it, which need not be that of
+    its birth: the limit may be passed a little by one block and far by the next (NEVER where no
+    block of the spell adds to it). by_mlp, erased_by_mlp: the MLP's part of what the writer and
+    the block of its death change, NaN where unknown.
     """
 
     batch: int
@@ -45,61 +50,71 @@ class Spell(NamedTuple):
     death: int
     lifetime: int
     value: float
+    writer: int
     by_mlp: float
     erased_by_mlp: float
 
 
-def turns(
+def steps(
     before: Bool[np.ndarray, "batch seq d_model"],
     after: Bool[np.ndarray, "batch seq d_model"],
     resid_pre: Float[np.ndarray, "batch seq d_model"],
     resid_post: Float[np.ndarray, "batch seq d_model"],
     attn_write: Float[np.ndarray, "batch seq d_model"] | None,
     mlp_write: Float[np.ndarray, "batch seq d_model"] | None,
-) -> list[Turn]:
-    """The entries that a block changed from one to the other, by `massive.massive_entries`."""
+) -> list[Step]:
+    """What a block did to the entries that are massive at either of its ends."""
     found = []
-    for b, t, j in np.argwhere(before != after).tolist():
+    for b, t, j in np.argwhere(before | after).tolist():
         attn, mlp = (np.nan if x is None else float(x[b, t, j]) for x in (attn_write, mlp_write))
+        was, now = bool(before[b, t, j]), bool(after[b, t, j])
         ends = float(resid_pre[b, t, j]), float(resid_post[b, t, j])
-        found.append(Turn(b, t, j, bool(after[b, t, j]), ends[0], attn, mlp, ends[1]))
+        found.append(Step(b, t, j, was, now, ends[0], attn, mlp, ends[1]))
     return found
 
 
-def spells(blocks: Iterable[list[Turn]]) -> list[Spell]:
-    """Births and deaths of every block, in order, joined into spells, in order of their birth."""
-    alive: dict[tuple[int, int, int], tuple[int, Turn]] = {}
+def spells(blocks: Iterable[list[Step]]) -> list[Spell]:
+    """The steps of every block, in order, joined into spells, in order of their birth."""
+    alive: dict[tuple[int, int, int], list[tuple[int, Step]]] = {}
     done = []
     layers = 0
     for layer, here in enumerate(blocks):
         layers += 1
-        for turn in here:
-            place = turn[:3]
-            if turn.born:
-                alive[place] = layer, turn
-            else:
-                done.append(_spell(place, alive.pop(place, None), layer, turn))
-    done += [_spell(place, birth, layers, None) for place, birth in alive.items()]
+        for step in here:
+            alive.setdefault(step[:3], []).append((layer, step))
+            if not step.now:
+                done.append(_spell(alive.pop(step[:3]), layer))
+    done += [_spell(taken, NEVER, layers) for taken in alive.values()]
     return sorted(done, key=lambda spell: (spell.birth, *spell[:3]))
 
 
-def _spell(
-    place: tuple[int, int, int], birth: tuple[int, Turn] | None, last: int, death: Turn | None
-) -> Spell:
-    first, born = birth or (NEVER, None)
-    value = born.after if born else death.before if death else float("nan")
+def _spell(taken: list[tuple[int, Step]], death: int, layers: int = 0) -> Spell:
+    """From all steps of one entry, of which the last erases it unless death is NEVER."""
+    birth = NEVER if taken[0][1].was else taken[0][0]
+    last = taken[-1][1]
+    values = [step.before for _, step in taken if step.was]
+    values += [step.after for _, step in taken if step.now]
+    writer, wrote = max(taken, key=lambda item: _growth(item[1]))
+    grew = _growth(wrote) > 0
     return Spell(
-        batch=place[0],
-        token=place[1],
-        dim=place[2],
-        birth=first,
-        death=last if death else NEVER,
-        lifetime=last - max(first, 0),
-        value=value,
-        by_mlp=_part(born),
-        erased_by_mlp=_part(death),
+        batch=last.batch,
+        token=last.token,
+        dim=last.dim,
+        birth=birth,
+        death=death,
+        lifetime=(layers if death == NEVER else death) - max(birth, 0),
+        value=max(values, key=abs),
+        writer=writer if grew else NEVER,
+        by_mlp=_part(wrote) if grew else float("nan"),
+        erased_by_mlp=float("nan") if death == NEVER else _part(last),
     )
 
 
-def _part(turn: Turn | None) -> float:
-    return turn.mlp / (turn.attn + turn.mlp) if turn and turn.attn + turn.mlp else float("nan")
+def _growth(step: Step) -> float:
+    """How much further from 0 the entry is after the block, 0 where it ends as no massive one."""
+    return abs(step.after - step.before) if step.now and abs(step.after) > abs(step.before) else 0.0
+
+
+def _part(step: Step) -> float:
+    total = step.attn + step.mlp
+    return step.mlp / total if total else float("nan")

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from mech.probes.massive import is_massive, massive_entries, medians
 from mech.probes.outliers import beyond_sigmas, consistent, int8_from_counts, int8_outlier_dims
-from mech.probes.spells import NEVER, spells, turns
+from mech.probes.spells import NEVER, spells, steps
 
 BATCH, SEQ, D = 2, 7, 11
 
@@ -25,7 +25,7 @@ class Model:
             post = pre + attn + mlp
             ends = massive_entries(pre, real), massive_entries(post, real)
             given_writes = (attn, mlp) if writes else (None, None)
-            blocks.append(turns(*ends, pre, post, *given_writes))
+            blocks.append(steps(*ends, pre, post, *given_writes))
             pre = post
         return spells(blocks)
 
@@ -40,7 +40,7 @@ def test_planted_spells_are_found_with_their_writers():
     first, second = model.found()
     assert first[:6] == (0, 0, 3, 1, 4, 3)
     assert first.by_mlp == pytest.approx(0.9)
-    assert first.erased_by_mlp == 1
+    assert (first.writer, first.erased_by_mlp) == (1, 1)
     assert second[:6] == (1, 5, 7, 2, NEVER, 4)
     assert (second.by_mlp, np.isnan(second.erased_by_mlp)) == (0, True)
     assert second.value == pytest.approx(-9000, abs=2)
@@ -55,6 +55,19 @@ def test_an_entry_may_have_two_spells_and_may_enter_with_the_embedding():
     assert (first.birth, first.death, first.lifetime) == (NEVER, 1, 1)
     assert first.value == 6000
     assert (second.birth, second.death, second.lifetime) == (3, NEVER, 2)
+    assert (first.writer, second.writer) == (NEVER, 3)
+
+
+def test_the_writer_is_the_block_that_adds_most_and_not_the_one_that_passes_the_limit():
+    """As in the demo model, where one block passes the limit a little and the next one far."""
+    model = Model(6)
+    model.attn[1, 0, 4, 2] = -1600.0
+    model.mlp[2, 0, 4, 2] = -9000.0
+    model.mlp[3, 0, 4, 2] = 8000.0  # a change towards 0 writes nothing
+    model.mlp[5, 0, 4, 2] = 2000.0
+    (spell,) = model.found()
+    assert (spell.birth, spell.writer, spell.death, spell.by_mlp) == (1, 2, 5, 1)
+    assert spell.value == pytest.approx(-10600, abs=2)
 
 
 def test_without_the_writes_the_writer_is_unknown_and_the_spell_is_not():
