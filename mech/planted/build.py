@@ -1,11 +1,17 @@
 """The model itself: a LlamaForCausalLM that transformers runs as it runs any other."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Int
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+)
 
 from mech.planted import weights
 from mech.planted.plan import NOISE, Kind, Plan, Size, draw, sequences
@@ -15,7 +21,7 @@ from mech.planted.stream import directions, embeddings
 class Planted(NamedTuple):
     """A model, prompts for it, and the truth about both."""
 
-    model: LlamaForCausalLM
+    model: PreTrainedModel
     tokens: Int[torch.Tensor, "batch seq"]
     plan: Plan
 
@@ -27,21 +33,26 @@ def planted(
     kind: Kind = "plants",
     batch: int = 4,
     noise: float = NOISE,
+    window: int | None = None,
 ) -> Planted:
     """A Llama with known sinks, tags and outliers; everything about it is drawn from the seed.
 
     Kinds without sinks are controls: every head `uniform`, every head `local` (it looks at
-    itself and its last few neighbours), or `massive` tokens that nobody attends to. Raises
+    itself and its last few neighbours), or `massive` tokens that nobody attends to. With a
+    `window` every query sees so many keys only, which the closed form does not know. Raises
     BadInput for a shape that cannot hold the plants.
     """
     plan = draw(seed, size or Size(), kind, noise)
-    return Planted(build(plan), torch.from_numpy(sequences(plan, batch)), plan)
+    return Planted(build(plan, window), torch.from_numpy(sequences(plan, batch)), plan)
 
 
-def build(plan: Plan) -> LlamaForCausalLM:
-    """The model of a plan: float32, without biases, RMSNorm weights 1, SwiGLU."""
+def build(plan: Plan, window: int | None = None) -> PreTrainedModel:
+    """The model of a plan: float32, without biases, RMSNorm weights 1, SwiGLU.
+
+    A Llama; with a sliding window a Mistral of the same weights, which is how the two differ.
+    """
     size = plan.size
-    config = LlamaConfig(
+    shape: dict[str, Any] = dict(
         vocab_size=size.vocabulary,
         hidden_size=size.d_model,
         intermediate_size=weights.NEURONS,
@@ -59,7 +70,11 @@ def build(plan: Plan) -> LlamaForCausalLM:
         bos_token_id=0,
         eos_token_id=None,
     )
-    model = LlamaForCausalLM(config).eval().requires_grad_(False)
+    if window is None:
+        model = LlamaForCausalLM(LlamaConfig(**shape))
+    else:
+        model = MistralForCausalLM(MistralConfig(**shape, sliding_window=window))
+    model = model.eval().requires_grad_(False)
     # Ours map row vectors, x @ matrix; torch keeps their transposes.
     exact = {
         name: torch.from_numpy(np.ascontiguousarray(matrix.T)).float()

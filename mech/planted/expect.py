@@ -4,10 +4,12 @@ From the plan and the token ids alone. The noise in the weights is left out, and
 massive token receives from heads (next to nothing after the norm); tests bound the difference.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from mech.planted.plan import BOS, RAISED, SEP, STOP, Plan
+from mech.planted.plan import BOS, LENGTH, OUTLIER, RAISED, SEP, STOP, TAG, Plan
 from mech.planted.stream import norm, numbers
 from mech.planted.weights import coefficients
 from mech.probes.sinks import EPSILON
@@ -41,29 +43,46 @@ def tagged(plan: Plan, tokens: Tokens, layer: int, tag: int) -> Bool[np.ndarray,
     return segment == tag
 
 
+class Carried(NamedTuple):
+    """Who carries a tag where the reader reads: STOP's, and any one at all (it adds to |h|)."""
+
+    last: Bool[np.ndarray, "batch seq"]
+    any: Bool[np.ndarray, "batch seq"]
+
+
+def carried(plan: Plan, tokens: Tokens, layer: int) -> Carried:
+    """The tags of a model that nobody edits; those without, or moved, are the caller's to say."""
+    each = [tagged(plan, tokens, layer, tag) for tag in range(3)]
+    return Carried(each[2], each[0] | each[1] | each[2])
+
+
 def pattern(
-    plan: Plan, tokens: Tokens, layer: int, head: int, *, without_tags: bool = False
+    plan: Plan, tokens: Tokens, layer: int, head: int, *, tags: Carried | None = None
 ) -> Float[np.ndarray, "batch query key"]:
     """The attention of one head: softmax of the logits that `weights` writes down."""
-    n = norm(plan, layer)
-    height = heights(plan, tokens, layer)
-    size = np.hypot(height, n)
-    u, sink = n / size, height / size
+    tags = tags or carried(plan, tokens, layer)
+    height, size = _sizes(plan, tokens, layer, tags)
+    u, sink = norm(plan, layer) / size, height / size
     along_p = np.select([tokens == BOS, tokens == RAISED], [sink, plan.cosine * sink])
     along_1, along_2 = sink * (tokens == SEP), sink * (tokens == STOP)
-    # A massive token's tag is divided by its own size, as its u is.
-    carried = u * tagged(plan, tokens, layer, 2) * (not without_tags)
     logits, recent = coefficients(plan.roles[layer][head], plan.slopes[layer, head], plan.size.seq)
-    keys = np.stack([along_p, along_1, along_2, carried])
+    # A massive token's tag is divided by its own size, as its u is.
+    keys = np.stack([along_p, along_1, along_2, u * tags.last])
     seq = tokens.shape[1]
     back = np.sin((np.arange(seq)[:, None] - np.arange(seq)) / plan.size.seq)
-    rows = (
-        np.einsum("c,cbk->bk", logits, keys)[:, None, :]
-        - recent * back * (u + along_p + along_1 + along_2)[:, None, :]
-    )
+    rows = np.einsum("c,cbk->bk", logits, keys)[:, None, :]
+    rows = rows - recent * back * (u + along_p + along_1 + along_2)[:, None, :]
     rows = np.where(np.tri(seq, dtype=bool), u[:, :, None] * rows, -np.inf)
     odds = np.exp(rows - rows.max(axis=-1, keepdims=True))
     return odds / odds.sum(axis=-1, keepdims=True)
+
+
+def _sizes(
+    plan: Plan, tokens: Tokens, layer: int, tags: Carried
+) -> tuple[Float[np.ndarray, "batch seq"], Float[np.ndarray, "batch seq"]]:
+    """What a sink's MLP wrote, and |h|, of every token that enters block `layer`."""
+    height = heights(plan, tokens, layer)
+    return height, np.sqrt(height**2 + OUTLIER**2 + LENGTH**2 + TAG**2 * tags.any)
 
 
 def score(plan: Plan, tokens: Tokens) -> Float[np.ndarray, "layer batch head key"]:
@@ -82,14 +101,15 @@ def sinks(plan: Plan, tokens: Tokens) -> Bool[np.ndarray, "layer batch head key"
 
 
 def read(
-    plan: Plan, tokens: Tokens, *, without_tags: bool = False
+    plan: Plan, tokens: Tokens, *, tags: Carried | None = None
 ) -> Float[np.ndarray, "batch seq"]:
     """What the reader writes along `out`: the mean of sqrt(d_model) x_v / |h| over what it reads.
 
-    With tags these are the tokens of the last segment (all, before it begins); without, all keys.
+    These are the tokens that carry STOP's tag: the last segment; where nobody does, all keys.
     """
     layer, head = plan.read
-    size = np.hypot(heights(plan, tokens, layer), norm(plan, layer))
+    tags = tags or carried(plan, tokens, layer)
+    _, size = _sizes(plan, tokens, layer, tags)
     value = np.sqrt(plan.size.d_model) * numbers(plan)[tokens] / size
-    weights = pattern(plan, tokens, layer, head, without_tags=without_tags)
+    weights = pattern(plan, tokens, layer, head, tags=tags)
     return np.einsum("bqk,bk->bq", weights, value)

@@ -97,9 +97,11 @@ def draw(seed: int, size: Size, kind: Kind = "plants", noise: float = NOISE) -> 
     last = size.layers - 1
     created = int(rng.integers(0, 2))
     separated = int(rng.integers(0, 2))
-    raised = int(rng.integers(2, 2 + max(1, last // 2 - 2)))
-    erased = int(rng.integers(raised + 2, last - 1))
     end = int(rng.integers(last - 1, last + 1))
+    raised = int(rng.integers(2, last // 2))
+    # A life of a fifth to three fifths of the primary sink's: neither noise nor one of its kind.
+    lives = np.arange(2, (3 * (end - created)) // 5 + 1)
+    erased = raised + int(rng.choice(lives[raised + lives < end]))
     catch = (2, int(rng.integers(size.heads)))
     read = (int(rng.integers(3, end + 1)), int(rng.integers(size.heads)))
     axes = [int(i) for i in rng.choice(size.d_model, 5, replace=False)]
@@ -139,11 +141,10 @@ def _roles(
     catch: tuple[int, int],
     read: tuple[int, int],
 ) -> tuple[tuple[Role, ...], ...]:
-    if kind == "uniform":
-        return (("uniform",) * size.heads,) * size.layers
-    if kind == "local":
-        return (("local",) * size.heads,) * size.layers
     plain: list[Role] = ["local", "uniform"]
+    if kind in ("uniform", "local"):
+        only = plain[kind == "uniform"]
+        return ((only,) * size.heads,) * size.layers
     sinks: list[Role] = ["park", "park", "later", "local", "uniform"]
     roles: list[list[Role]] = []
     for layer in range(size.layers):

@@ -32,6 +32,7 @@ from mech.planted.stream import Directions, norm
 GATE = 30.0
 DORMANT = 1e-3
 """What a dormant head keeps of its values."""
+LOUD = 3.0
 NEURONS = 8
 """d_mlp: a neuron for each sink's beginning and for each one's end."""
 VALUES = 5
@@ -128,7 +129,10 @@ def _written(plan: Plan, along: Directions, layer: int) -> Float[np.ndarray, "he
         written[head, VALUES:] = plan.noise * BIAS * along.free[: size.d_head - VALUES]
     for head, role in enumerate(plan.roles[layer]):
         if role == "catch":
+            # What no sink has in its value is written louder, away from the tags: a random
+            # direction of the head's space then hardly touches them, as in a wide head.
             written[head, :3] = TAG * along.tags
+            written[head, VALUES:] = LOUD * TAG * along.free[: size.d_head - VALUES]
         elif role == "read":
             written[head, 3] = along.out
     return written
