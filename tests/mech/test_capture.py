@@ -1,3 +1,6 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +9,7 @@ import transformers
 from mech.blocks import decoder_blocks, unwrap
 from mech.capture import capture, capture_blocks
 from mech.errors import BadInput
+from mech.standing import reading
 
 
 @torch.no_grad()
@@ -139,6 +143,60 @@ def test_one_block_is_in_memory_at_a_time(llama, tokens):
 
     capture_blocks(llama, tokens, read)
     assert len(alive) == 3
+
+
+def test_a_capture_inside_a_capture(llama, tokens):
+    """The inner one runs through blocks that the outer one watches, in the middle of its pass."""
+
+    def read(block):
+        inner = capture_blocks(llama, tokens[:1, :9], lambda inner: inner.received)
+        return block.received, inner
+
+    alone = capture_blocks(llama, tokens, lambda block: block.received)
+    shorter = capture_blocks(llama, tokens[:1, :9], lambda block: block.received)
+    for (outer, inner), expected in zip(capture_blocks(llama, tokens, read), alone, strict=True):
+        np.testing.assert_array_equal(outer, expected)
+        np.testing.assert_array_equal(inner, shorter)
+    assert llama.config._attn_implementation == "sdpa"
+
+
+def test_captures_in_threads_on_one_model(llama, generator):
+    texts = [torch.randint(0, 97, (1, seq), generator=generator) for seq in (21, 34, 7, 13)]
+    alone = [capture_blocks(llama, text, lambda block: block.received) for text in texts]
+    meet = threading.Barrier(len(texts), timeout=60)
+
+    def read(block):
+        if block.layer == 1:
+            meet.wait()  # all are in the middle of the model
+        return block.received
+
+    with ThreadPoolExecutor(len(texts)) as pool:
+        found = list(pool.map(lambda text: capture_blocks(llama, text, read), texts))
+    for together, expected in zip(found, alone, strict=True):
+        for received, true in zip(together, expected, strict=True):
+            np.testing.assert_array_equal(received, true)
+    assert llama.config._attn_implementation == "sdpa"
+
+
+def test_a_mask_by_query_and_key_is_read(llama, tokens):
+    """Four axes, as transformers takes it too: here a window that the model does not have."""
+    at = torch.arange(21)
+    seen = (at <= at[:, None]) & (at > at[:, None] - 5)
+    found = []
+    with reading(llama, lambda call, mass, z: found.append(mass.received)), torch.no_grad():
+        llama(tokens, attention_mask=seen[None, None].expand(2, 1, 21, 21))
+    llama.set_attn_implementation("eager")
+    added = torch.zeros(2, 1, 21, 21).masked_fill(~seen, torch.finfo(torch.float32).min)
+    with torch.no_grad():
+        expected = llama(tokens, attention_mask=added, output_attentions=True).attentions
+    for received, pattern in zip(found, expected, strict=True):
+        torch.testing.assert_close(received, pattern.sum(dim=2), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["position_bias", "head_mask"])
+def test_biases_and_head_masks_are_refused_by_name(llama, tokens, name):
+    with pytest.raises(BadInput, match=f"LlamaAttention passes `{name}`"), reading(llama, print):
+        llama(tokens, **{name: torch.ones(1)})
 
 
 def test_reading_does_not_see_what_is_changed_later(llama, tokens):
