@@ -55,8 +55,9 @@ def head_weights(model: PreTrainedModel, layer: int, *, fold_norm: bool = False)
     queries and keys (Qwen3, Gemma 3, OLMo 2), every scalar factor (the scaling, which OPT puts on
     its queries; YaRN's), norms after W_O (Gemma, OLMo 2).
     With `fold_norm` the gain g of the input norm is moved into W_Q, W_K and W_V: x is then
-    normalised and not yet multiplied by g (a norm's own bias stays outside). Families without
-    a norm before attention (OLMo 2) have g = 1.
+    normalised and not yet multiplied by g (a norm's own bias stays outside); under LayerNorm,
+    which removes the mean of x, what would read that mean is removed from them. Families
+    without a norm before attention (OLMo 2) stay as they are.
 
     Raises BadInput on a layer that is not there and on a layout that is not known (latent
     attention such as DeepSeek's, fused projections of another order).
@@ -69,12 +70,25 @@ def head_weights(model: PreTrainedModel, layer: int, *, fold_norm: bool = False)
         attention, projections = _found(block)
         W_Q, W_K, W_V = projections(attention)
         out = _affine(_projection(attention))
-        gain = _gain(block, W_Q.weight) if fold_norm else None
+        fold = _fold(block, W_Q.weight) if fold_norm else None
         d_head = _d_head(attention, W_Q)
-        q, k, v = (_heads(part, d_head, gain) for part in (W_Q, W_K, W_V))
+        q, k, v = (_heads(part, d_head, fold) for part in (W_Q, W_K, W_V))
         bias = None if out.bias is None else _array(out.bias)
         W_O = _array(out.weight).reshape(-1, d_head, out.weight.shape[1])
     return HeadWeights(q[0], k[0], v[0], W_O, q[1], k[1], v[1], bias)
+
+
+def input_gain(model: PreTrainedModel, layer: int) -> Float[np.ndarray, " d_model"]:
+    """g of the norm g x̂ + b that the heads of a layer read through; ones where there is none.
+
+    Raises BadInput as `head_weights` does.
+    """
+    blocks = decoder_blocks(model)
+    W_Q = head_weights(model, layer).W_Q
+    norm = _norm(blocks[layer])
+    with torch.no_grad(), resident(blocks[layer]):
+        like = next(blocks[layer].parameters()).new_zeros(W_Q.shape[1])
+        return np.ones(len(like), W_Q.dtype) if norm is None else _gain(norm, like)
 
 
 _Projections = Callable[[nn.Module], tuple[_Affine, _Affine, _Affine]]
@@ -169,24 +183,34 @@ def _stated_d_head(attention: nn.Module) -> int | None:
 
 
 def _heads(
-    affine: _Affine, d_head: int, gain: np.ndarray | None
+    affine: _Affine, d_head: int, fold: Callable[[np.ndarray], np.ndarray] | None
 ) -> tuple[Float[np.ndarray, "head d_model d"], Float[np.ndarray, "head d"] | None]:
     weight = _array(affine.weight)
-    if gain is not None:
-        weight = gain[:, None] * weight
+    if fold is not None:
+        weight = fold(weight)
     heads = np.ascontiguousarray(weight.reshape(len(weight), -1, d_head).swapaxes(0, 1))
     return heads, None if affine.bias is None else _array(affine.bias).reshape(-1, d_head)
 
 
-def _gain(block: nn.Module, like: Tensor) -> np.ndarray | None:
+def _fold(block: nn.Module, like: Tensor) -> Callable[[np.ndarray], np.ndarray] | None:
+    """W ↦ g W, less what reads the mean where the norm takes the mean away."""
+    norm = _norm(block)
+    if norm is None:
+        return None
+    gain, centred = _gain(norm, like)[:, None], isinstance(norm, nn.LayerNorm)
+    return lambda weight: gain * weight - centred * (gain * weight).mean(axis=0)
+
+
+def _norm(block: nn.Module) -> nn.Module | None:
+    return next((getattr(block, name) for name in _NORMS if hasattr(block, name)), None)
+
+
+def _gain(norm: nn.Module, like: Tensor) -> Float[np.ndarray, " d_model"]:
     """g of norm(x) = g x̂ + b, for RMSNorm (also Gemma's 1 + w) and LayerNorm alike.
 
     x = ±(c, -c, c, …) has mean 0, so that norm(x) - norm(-x) = 2 g x / rms(x), up to c's share
     of the norm's epsilon. An odd width leaves one coordinate at 0, and takes a second x.
     """
-    norm = next((getattr(block, name) for name in _NORMS if hasattr(block, name)), None)
-    if norm is None:
-        return None
     x = like.new_zeros(like.shape[0])
     even = len(x) - len(x) % 2
     x[:even:2], x[1:even:2] = _LARGE, -_LARGE

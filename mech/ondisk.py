@@ -11,6 +11,7 @@ limit on data or address space), reads the whole embedding, writes what a family
 second folder, and does not look at the numbers. Nothing is written here.
 """
 
+import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,9 @@ from mech.shards import Stored, stored
 
 _PART = "_mech_part"
 
+# glibc's mallopt: from this size on memory is mapped by itself, and goes back when it is freed.
+_M_MMAP_THRESHOLD, _MAPPED = -3, 2**20
+
 
 def model_on_disk(
     folder: Path, files: list[Path], dtype: torch.dtype, device: torch.device
@@ -43,6 +47,7 @@ def model_on_disk(
     weights, other shapes), on quantised weights, and, when a block is read, on a damaged file
     and on weights that are not finite, with file and block.
     """
+    _give_back_what_is_freed()
     tensors = stored(files)
     try:
         with quiet():
@@ -79,6 +84,18 @@ def resident(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         part.leave()
+
+
+def _give_back_what_is_freed() -> None:
+    """Freed weights leave the process, whatever small array was made meanwhile.
+
+    glibc learns from large tensors that are freed to take the next from its heap, where a result
+    that is kept splits the hole, and the heap grows by half a block a block. Other allocators
+    (musl's, macOS') have no such function and no such habit.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _MAPPED)
 
 
 class _Shell:

@@ -70,27 +70,23 @@ class Reader:
 
     def check(self, slot: Slot, weight: Tensor) -> None:
         """Raises BadInput, with file and block, where `weight` of `slot` is not finite."""
-        if torch.isfinite(weight).all():
+        if _finite(weight):
             return
         keys = self.keys([slot])
         # Of the tensors that make it, the one that is at fault already in its own dtype.
-        at_fault = next(
-            (k for k in keys if not torch.isfinite(self.tensors[k].whole()).all()), keys[0]
-        )
+        at_fault = next((key for key in keys if not _finite(self.tensors[key][...])), keys[0])
         raise BadInput(not_finite(at_fault, weight.dtype, self.tensors[at_fault].file))
 
     def read(self, keys: list[str]) -> None:
         """Hang the weights that these tensors make in their places in the model."""
-        failures: list[BadInput] = []
-        lazy: Any = {key: _Lazy(self.tensors[key], failures) for key in keys}
         rules: Any = self.rules
-        config = LoadStateDictConfig(
-            dtype=self.dtype, device_map={"": self.device}, weight_mapping=rules
-        )
+        lazy: Any = {key: self.tensors[key] for key in keys}
+        # An entry for the disk, which no weight matches, makes transformers read one tensor after
+        # the other, and not several at once in threads: less memory, and no stacks of threads.
+        where: Any = {"": self.device, "-": "disk"}
+        config = LoadStateDictConfig(dtype=self.dtype, device_map=where, weight_mapping=rules)
         with quiet():
             convert_and_load_state_dict_in_model(self.model, lazy, config)
-        if failures:
-            raise failures[0]
 
     def _targets(self, key: str, known: dict[str, bool]) -> list[str]:
         renamings = [rule for rule in self.rules if isinstance(rule, WeightRenaming)]
@@ -104,20 +100,6 @@ class Reader:
         converter = next(rule for rule in converters if pattern in rule.source_patterns)
         first, *_ = converter.target_patterns
         return [target.replace(first, other) for other in converter.target_patterns]
-
-
-class _Lazy:
-    """A tensor of a file that is read when transformers asks, and tells us why if it cannot be."""
-
-    def __init__(self, tensor: Stored, failures: list[BadInput]) -> None:
-        self._tensor, self._failures = tensor, failures
-
-    def __getitem__(self, whole: object) -> Tensor:
-        try:
-            return self._tensor.whole()
-        except BadInput as failure:
-            self._failures.append(failure)
-            raise
 
 
 class Part:
@@ -206,3 +188,8 @@ def slots(module: nn.Module) -> Iterator[Slot]:
     for name, tensor in (*module._parameters.items(), *module._buffers.items()):
         if tensor is not None and tensor.is_meta:
             yield Slot(module, name, tensor)
+
+
+def _finite(weight: Tensor) -> bool:
+    # Least and largest are NaN where an entry is: one pass, and no second tensor of the size.
+    return not weight.is_floating_point() or bool(torch.stack(weight.aminmax()).isfinite().all())

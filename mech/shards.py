@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import EllipsisType
 
 import torch
 from jaxtyping import Int
@@ -36,8 +37,8 @@ class Stored:
     shape: tuple[int, ...]
     start: int
 
-    def whole(self) -> Tensor:
-        """All of it, in its own dtype."""
+    def __getitem__(self, all_of_it: EllipsisType) -> Tensor:
+        """In its own dtype: `tensor[...]` is how transformers reads a lazy tensor."""
         with _reading(self):
             return safe_open(self.file, framework="pt", backend="pread").get_tensor(self.name)
 

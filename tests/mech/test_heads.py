@@ -174,6 +174,8 @@ def test_a_folded_norm_reads_the_normalised_stream(tiny):
         expected = apart(read.numpy(), getattr(plain, name), None)
         found = apart(unit.numpy(), getattr(folded, name), None)
         np.testing.assert_allclose(found, expected, atol=1e-6 * np.abs(expected).max(), rtol=0)
+        if isinstance(norm, nn.LayerNorm):
+            assert np.abs(getattr(folded, name).sum(axis=1)).max() < 1e-9
 
 
 def test_latent_attention_is_refused():
