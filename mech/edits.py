@@ -96,12 +96,8 @@ class RandomDirection:
     added: bool = False
 
     def __call__(self, z: Z, seen: Seen) -> Z:
-        tags, metric = written(seen, self.where), seen.metric(self.where)
-        generator = torch.Generator().manual_seed(self.seed * 1009 + seen.layer)
-        drawn = torch.randn(tags.value.shape[1:], generator=generator, dtype=torch.float64)
-        random = drawn.to(tags.value)
-        norm = _norm(tags.value, metric) / _norm(random, metric)
-        moved = norm[..., None] * random
+        tags = written(seen, self.where)
+        moved = _elsewhere(tags, seen, self.where, self.seed)
         change = -moved if self.added else moved - tags.value
         return _plus(z, self.where, tags.weight @ change)
 
@@ -134,17 +130,23 @@ class Swap:
 class Transplant:
     """w'_s[q] = mean of w_s over the queries that see s, for q in `to`: others carry its tag too.
 
-    `to` holds tokens of each sequence, such as those before the sink, that never saw it.
+    `to` holds tokens of each sequence, such as those before the sink, that never saw it. With a
+    `seed` what they get points in RandomDirection's direction: the control, for tokens that do
+    not carry the tag.
     """
 
     where: Where
     to: Sinks
+    seed: int | None = None
 
     def __call__(self, z: Z, seen: Seen) -> Z:
         tags = written(seen, self.where)
         here = tokens_mask(self.to, seen)[:, None, :, None]
-        change = torch.where(here, _mean(tags) - tags.weight, 0.0)
-        return _plus(z, self.where, change @ tags.value)
+        given = tags.value
+        if self.seed is not None:
+            given = _elsewhere(tags, seen, self.where, self.seed)
+        more = torch.where(here, _mean(tags), 0.0) @ given
+        return _plus(z, self.where, more - torch.where(here, tags.weight, 0.0) @ tags.value)
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,17 @@ def _plus(z: Z, where: Where, change: Tensor) -> Z:
 def _mean(tags: Written) -> Float[Tensor, "batch head 1 sink"]:
     count = tags.sees.sum(dim=2, keepdim=True).clamp(min=1)
     return tags.weight.sum(dim=2, keepdim=True) / count
+
+
+def _elsewhere(
+    tags: Written, seen: Seen, where: Where, seed: int
+) -> Float[Tensor, "batch head sink d_head"]:
+    """A vector of no meaning for every v_s, as long in the stream."""
+    metric = seen.metric(where)
+    generator = torch.Generator().manual_seed(seed * 1009 + seen.layer)
+    drawn = torch.randn(tags.value.shape[1:], generator=generator, dtype=torch.float64)
+    random = drawn.to(tags.value)
+    return (_norm(tags.value, metric) / _norm(random, metric))[..., None] * random
 
 
 def _norm(x: Float[Tensor, "*any d_head"], metric: Tensor) -> Float[Tensor, "*any"]:

@@ -166,6 +166,16 @@ def test_transplant_gives_the_mean_tag_to_the_tokens_named(world):
     assert (changed - world.z)[0, :, 0].abs().max() > 0.01
 
 
+def test_a_random_transplant_is_as_long_as_the_tag_it_stands_for(world):
+    single, to = Where((3,), ((5,), (4,)), CHOSEN), ((0, 3), (2, 3))
+    own, random = (Transplant(single, to, seed)(world.z, world.seen) for seed in (None, 2))
+    norms = [
+        torch.einsum("bhqd,hdm->bhqm", x - world.z, world.W_O).norm(dim=-1) for x in (own, random)
+    ]
+    near(*norms)
+    assert (own - random).abs().max() > 0.01
+
+
 @pytest.mark.parametrize("block", [1, 2**23], ids=["row by row", "at once"])
 def test_block_is_the_softmax_without_those_keys(world, block, monkeypatch):
     monkeypatch.setattr("mech.reach.BLOCK", block)
