@@ -59,10 +59,12 @@ function digits(value) {
 }
 const shareDigits = (value, query, key) => (value === 0 && key <= query ? "below 0.0000153" : digits(value));
 
+const several = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
+
 // A token on one line: nothing that could turn the line around or break it.
 const VISIBLE = { "\n": "⏎", "\t": "⇥", "\r": "␍", " ": "␣" };
 function plain(text) {
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g, (c) =>
+  return text.replace(/[\u0000-\u001f\u007f-\u009f\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g, (c) =>
     VISIBLE[c] ?? `‹U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}›`);
 }
 function label(token) {

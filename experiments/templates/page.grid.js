@@ -9,7 +9,7 @@ function grid(id, { colour, text, title, choose }) {
     const room = canvas.parentElement.clientWidth - MARGIN.left - MARGIN.right;
     if (room <= 0) return;
     cell = { width: Math.min(30, room / LAYERS), height: Math.max(4, Math.min(18, 190 / HEADS)) };
-    const ctx = context(canvas, MARGIN.left + cell.width * LAYERS + MARGIN.right, MARGIN.top + cell.height * HEADS + MARGIN.bottom);
+    const ctx = context(canvas, MARGIN.left + Math.max(60, cell.width * LAYERS) + MARGIN.right, MARGIN.top + cell.height * HEADS + MARGIN.bottom);
     const gap = cell.width > 6 && cell.height > 6 ? 1 : 0;
     for (const layer of range(LAYERS)) {
       for (const head of range(HEADS)) {
@@ -18,9 +18,12 @@ function grid(id, { colour, text, title, choose }) {
       }
     }
     ticks(ctx);
-    ctx.strokeStyle = ramps.mark;
-    ctx.lineWidth = 2;
-    ctx.strokeRect(MARGIN.left + state.layer * cell.width - 1, MARGIN.top + state.head * cell.height - 1, cell.width + 1, cell.height + 1);
+    // Dark on light or light on dark, with a rim of the other: seen on every colour.
+    for (const [colour, thick] of [[rgb(ramps.card), 5], [ramps.ink, 2]]) {
+      ctx.strokeStyle = colour;
+      ctx.lineWidth = thick;
+      ctx.strokeRect(MARGIN.left + state.layer * cell.width - 1, MARGIN.top + state.head * cell.height - 1, cell.width + 1, cell.height + 1);
+    }
     canvas.setAttribute("aria-label", `${title()}. Selected: ${text(state.layer, state.head)}. Arrow keys move.`);
   }
 

@@ -51,7 +51,7 @@ function repaint() {
 function start() {
   document.title = `Sinks of ${data.model} on one prompt`;
   $("about").textContent =
-    `${plain(data.model)} · ${TOKENS} tokens · ${LAYERS} layers × ${HEADS} heads · sink: α > ${data.epsilon}`;
+    `${plain(data.model)} · ${TOKENS} tokens · ${several(LAYERS, "layer")} × ${several(HEADS, "head")} · sink: α > ${data.epsilon}`;
   $("remark").textContent = plain(data.note);
   $("layer").max = LAYERS - 1;
   $("head").max = HEADS - 1;

@@ -5,7 +5,7 @@ function drawMap() {
   const canvas = $("map");
   const room = canvas.parentElement.clientWidth;
   if (room <= 0) return;
-  const labels = Math.min(110, Math.round(room * 0.22));
+  const labels = Math.min(110, Math.round(room * 0.22), widest(canvas.getContext("2d")) + 10);
   const cell = Math.min(44, (room - labels - 2) / TOKENS);
   const size = cell * TOKENS;
   Object.assign(map, { left: labels, top: 8, cell });
@@ -23,6 +23,11 @@ function drawMap() {
   const found = sinksOf(state.layer, state.head).map(quoted).join(", ") || "none";
   $("map-title").textContent = `Attention of layer ${state.layer}, head ${state.head}`;
   canvas.setAttribute("aria-label", `Attention of layer ${state.layer}, head ${state.head}, ${TOKENS} by ${TOKENS} tokens. Sinks: ${found}. Arrow keys move over the map, Enter pins the key.`);
+}
+
+function widest(ctx) {
+  ctx.font = `bold 12px ${FONT}`;
+  return Math.ceil(Math.max(...range(TOKENS).map((token) => ctx.measureText(label(token)).width)));
 }
 
 // One pixel an entry; what a causal query cannot see stays transparent.

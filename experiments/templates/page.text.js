@@ -74,7 +74,7 @@ function drawText() {
 function textNote() {
   const { layer, head } = state;
   const found = sinksOf(layer, head);
-  const grey = "Min-max colours always fill the range. Grey: the first token and those with a massive entry, which would take all the contrast.";
+  const grey = "Min-max colours always fill the range. Grey: the first token, and tokens with an entry above 100 and above 100 medians, which would take all the contrast.";
   return {
     sink: found.length > 0
       ? `Sinks of this head (underlined): ${found.map(quoted).join(", ")}. A token has the colour of the sink it rests most on, the stronger the more.`

@@ -29,7 +29,7 @@ function drawToken() {
   received();
   const heads = range(LAYERS * HEADS).filter((i) => arrays.sinks[i * TOKENS + token]).length;
   $("received-note").textContent =
-    `Sink score α. It is a sink (α > ${data.epsilon}) in ${heads} of ${LAYERS * HEADS} heads; ` +
+    `Sink score α. It is a sink (α > ${data.epsilon}) in ${heads} of ${several(LAYERS * HEADS, "head")}; ` +
     (token > 0 && token >= TOKENS - data.tail
       ? `the last ${data.tail} tokens are never called sinks, because every head that looks at its neighbours would make sinks of them.`
       : `uniform attention would give ${digits(uniform(state.layer, token))}.`);
@@ -65,7 +65,7 @@ function legend() {
     }
   }
   const items = [...times].sort((a, b) => b[1] - a[1]).slice(0, 6).map(([sink, n]) => {
-    const item = element("li", `${quoted(sink)}: ${n} head${n === 1 ? "" : "s"}`);
+    const item = element("li", `${quoted(sink)}: ${several(n, "head")}`);
     const swatch = element("span", "");
     swatch.className = "swatch";
     swatch.style.background = rgb(sinkColour(sink));

@@ -10,9 +10,13 @@ import pytest
 from browser import Browser, browsing
 from PIL import Image
 
-from experiments.probing.page import PromptPage, page
+from experiments.probing.page import PromptPage, measure, page
 from experiments.probing.page_codes import ERROR, LEAST, shares
 from experiments.probing.page_tags import ALL, Tags
+from mech.capture import capture
+from mech.errors import BadInput
+from mech.load import load
+from mech.tokens import encode
 
 ODD = ["<s>", " a", '"', "'", "</script><script>alert(1)</script>", "&amp;", "\n", "שלום"]
 ODD += ["\U0001f469\u200d\U0001f467", "\u202e", "", " ", "{{ x }}", "\x00", "é" * 60, "<!--"]
@@ -196,6 +200,9 @@ def test_a_click_on_a_heat_map_selects_the_head(show):
     browser.key("ArrowRight")
     browser.key("ArrowUp")
     assert selected(browser) == (1, 3)
+    browser.key("ArrowLeft")
+    browser.key("ArrowDown")
+    assert selected(browser) == (0, 4)
 
 
 def test_a_clicked_token_is_pinned_with_its_facts(show):
@@ -320,7 +327,7 @@ def test_no_token_can_break_the_page(show):
         "[...document.querySelectorAll('#text .token')].map((s) => s.textContent)"
     )
     wanted = dict(enumerate(ODD)) | {6: "⏎", 9: "‹U+202E›", 10: "∅", 13: "‹U+0000›"}
-    assert [spans[i] for i in range(len(ODD)) if i != 8] == [wanted[i] for i in wanted if i != 8]
+    assert spans == [wanted[i] for i in range(len(ODD))]
     assert browser.value("document.querySelectorAll('script').length") == 2
     assert browser.value("document.querySelectorAll('#about b, #text b').length") == 0
     assert "tiny <b>" in text(browser, "about")
@@ -366,3 +373,32 @@ def test_the_page_is_one_file():
     assert re.findall(r"""(?:src|href)=["'](?!data:)""", html) == []
     data = html.split('id="data">')[1].split("</script>")[0]
     assert json.loads(data)["tokens"] == ODD
+
+
+@pytest.mark.model
+def test_the_demo_models_prompt(show):
+    try:
+        demo = load("smollm2")
+    except BadInput as error:
+        if "not installed" in str(error):
+            pytest.skip(str(error))
+        raise
+    ids = encode(demo.tokenizer, "I laughed until my stomach hurt. I wiped away tears.\n").ids
+    trace = capture(demo.model, ids[None])
+    seen = measure(demo, ids, tags=1)
+    browser = show(seen)
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        layer, head = int(rng.integers(30)), int(rng.integers(9))
+        query = int(rng.integers(len(ids)))
+        browser.value(f"location.hash = 'layer={layer}&head={head}'")
+        browser.until(
+            f"document.getElementById('map-title').innerText.endsWith(' {layer}, head {head}')"
+        )
+        tip = hovered(browser, "map", query, 0)
+        assert agrees(last_number(tip), float(trace.pattern[layer, 0, head, query, 0])), tip
+    assert text(browser, "text").startswith("<|im_start|>I laughed")
+    browser.value(f"document.getElementById('token-{seen.tags.token[0]}').click()")
+    changed = seen.tags.changed[0]
+    layer, head = (int(i) for i in np.unravel_index(np.argmax(changed), changed.shape))
+    assert f"{100 * changed[layer, head]:.1f}%" in hovered(browser, "readers", layer, head)
