@@ -22,7 +22,8 @@ def rank_correlation(
     """Spearman's ρ of the units of all prompts, with an interval from resampling whole prompts.
 
     Units of one prompt are correlated, so prompts are drawn and not units. None below two
-    prompts with units, or where ρ is not defined.
+    prompts with units, where ρ is not defined, and where it is not in one of twenty resamples:
+    a ρ that hangs on one prompt has no interval.
     """
     full = [i for i, units in enumerate(x) if len(units)]
     if len(full) < 2:
@@ -36,7 +37,7 @@ def rank_correlation(
         draws.append(
             spearman(np.concatenate([x[i] for i in drawn]), np.concatenate([y[i] for i in drawn]))
         )
-    if not np.isfinite(found):
+    if not np.isfinite(found) or np.isfinite(draws).mean() < 0.95:
         return None
     low, high = np.nanquantile(draws, [0.025, 0.975])
     return Interval(found, float(low), float(high), len(x))

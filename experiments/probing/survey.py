@@ -15,7 +15,7 @@ from experiments.intervals import Interval
 from experiments.probing import survey_projections, survey_streams
 from experiments.probing.bootstrap import over_prompts
 from experiments.probing.survey_heads import HeadsFound, heads_found
-from experiments.probing.survey_read import NEARLY, Reduced, reduce_block
+from experiments.probing.survey_read import NEARLY, Reader, Reduced
 from experiments.probing.survey_secondary import Place, Tracks, places
 from experiments.probing.survey_streams import MassiveFound, Rule, massive_found
 from experiments.probing.survey_weakening import Weakening, weakening
@@ -93,7 +93,7 @@ def survey(
     masks = [None] * len(ids) if attention_mask is None else attention_mask.split(AT_ONCE)
     for group, mask, here in zip(ids.split(AT_ONCE), masks, real.split(AT_ONCE), strict=False):
         with survey_projections.watching(model, here) as seen:
-            read.append(capture_blocks(model, group, lambda b: reduce_block(b, epsilon), mask))
+            read.append(capture_blocks(model, group, Reader(epsilon), mask))
         large.append(seen.counts())
         advance("survey")
     tracks = _tracks(read, ids.cpu().numpy(), real.cpu().numpy())

@@ -46,7 +46,35 @@ class Reduced(NamedTuple):
     deviation: Float[np.ndarray, "batch d_model"]
 
 
-def reduce_block(block: BlockTrace, epsilon: float) -> Reduced:
+class Entries(NamedTuple):
+    """Massive activations of one state, by Sun et al.'s ratio and by NEARLY."""
+
+    massive: Bool[np.ndarray, "batch seq d_model"]
+    nearly: Bool[np.ndarray, "batch seq d_model"]
+
+
+class Reader:
+    """`reduce_block` for the blocks of one pass in order: what leaves one enters the next."""
+
+    def __init__(self, epsilon: float) -> None:
+        self.epsilon = epsilon
+        self._before: Entries | None = None
+
+    def __call__(self, block: BlockTrace) -> Reduced:
+        """The block, reduced; only its massive entries are remembered until the next."""
+        before = self._before or entries(block.resid_pre, block.real)
+        self._before = entries(block.resid_post, block.real)
+        return reduce_block(block, self.epsilon, before, self._before)
+
+
+def entries(
+    resid: Float[np.ndarray, "batch seq d_model"], real: Bool[np.ndarray, "batch seq"]
+) -> Entries:
+    """Of one state."""
+    return Entries(*massive.massive_entries(resid, real, massive.RATIO, NEARLY))
+
+
+def reduce_block(block: BlockTrace, epsilon: float, before: Entries, after: Entries) -> Reduced:
     """All probes of a block; `real` and `reach` say which tokens and keys may be asked."""
     real, first = block.real, reach.first_real(block.real)
     rows = np.arange(len(real))
@@ -56,7 +84,8 @@ def reduce_block(block: BlockTrace, epsilon: float) -> Reduced:
     null = reach.null_received(block.heads.low, block.heads.high, real)
     countable = reach.countable(block.reach, null, epsilon=epsilon) & real
     by_reach = sinks.score(block.received, block.reach) * countable[:, None]
-    taken, nearly_taken, nearly = _steps(block)
+    nearly = np.any(after.nearly, axis=-1)
+    ends = block.resid_pre, block.resid_post, block.attn_write, block.mlp_write
     state = block.resid_post[rows, first]
     direction = _unit(state)
     hits, ordinary = _hits(block.resid_post, real & ~nearly)
@@ -74,27 +103,12 @@ def reduce_block(block: BlockTrace, epsilon: float) -> Reduced:
         attn_along=_along(block.attn_write, direction, real),
         mlp_along=_along(block.mlp_write, direction, real),
         nearly=nearly,
-        steps=taken,
-        nearly_steps=nearly_taken,
+        steps=spells.steps(before.massive, after.massive, *ends),
+        nearly_steps=spells.steps(before.nearly, after.nearly, *ends),
         hits=hits,
         ordinary=ordinary,
         deviation=_deviation(block.resid_post, real),
     )
-
-
-def _steps(
-    block: BlockTrace,
-) -> tuple[list[spells.Step], list[spells.Step], Bool[np.ndarray, "batch seq"]]:
-    """Entries that are massive at either end, by Sun et al.'s ratio and by NEARLY."""
-    pre, post, real = block.resid_pre, block.resid_post, block.real
-    found = []
-    entries = np.zeros(post.shape, bool)
-    for ratio in (massive.RATIO, NEARLY):
-        before = massive.massive_entries(pre, real, ratio=ratio)
-        entries = massive.massive_entries(post, real, ratio=ratio)
-        writes = block.attn_write, block.mlp_write
-        found.append(spells.steps(before, entries, pre, post, *writes))
-    return found[0], found[1], np.any(entries, axis=-1)
 
 
 def _hits(

@@ -253,7 +253,7 @@ def _busiest(grid: Float[np.ndarray, "layer head"]) -> str:
 
 
 def _made(place: Place) -> str:
-    if place.maker is None:
+    if place.made_by_mlp is None:
         return NONE
     return f"MLP {place.maker}: {_f(place.made_by_mlp)}; attention {_f(place.made_by_attention)}"
 

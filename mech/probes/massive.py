@@ -79,13 +79,13 @@ def medians(
 def massive_entries(
     resid: Float[np.ndarray, "batch seq d_model"],
     real: Bool[np.ndarray, "batch seq"],
-    *,
+    *ratios: float,
     least: float = LEAST,
-    ratio: float = RATIO,
-) -> Bool[np.ndarray, "batch seq d_model"]:
-    """`is_massive` at one depth, of the tokens that are not padding."""
-    found = (np.abs(resid) > least) & real[..., None]
-    if found.any():  # a median costs more than all else here, and early states have no such entry
-        limit = np.maximum(ratio * medians(resid, real), least)
-        found &= np.abs(resid) >= limit[:, None, None]
-    return found
+) -> list[Bool[np.ndarray, "batch seq d_model"]]:
+    """`is_massive` at one depth, of the tokens that are not padding, for each of the ratios."""
+    size = np.abs(resid)
+    large = (size > least) & real[..., None]
+    if not large.any():  # medians cost more than all else here; early states need none
+        return [large for _ in ratios]
+    median = medians(resid, real)[:, None, None]
+    return [large & (size >= ratio * median) for ratio in ratios]

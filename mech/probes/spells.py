@@ -65,7 +65,9 @@ def steps(
 ) -> list[Step]:
     """What a block did to the entries that are massive at either of its ends."""
     found = []
-    for b, t, j in np.argwhere(before | after).tolist():
+    # Flat places first: of three-dimensional arrays as empty as these numpy finds them slowly.
+    places = np.unravel_index(np.flatnonzero(before | after), before.shape)
+    for b, t, j in zip(*(axis.tolist() for axis in places), strict=True):
         attn, mlp = (np.nan if x is None else float(x[b, t, j]) for x in (attn_write, mlp_write))
         was, now = bool(before[b, t, j]), bool(after[b, t, j])
         ends = float(resid_pre[b, t, j]), float(resid_post[b, t, j])

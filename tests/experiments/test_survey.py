@@ -8,7 +8,7 @@ import transformers
 from experiments.probing import survey_projections
 from experiments.probing.bootstrap import over_prompts, rank_correlation
 from experiments.probing.survey import survey
-from experiments.probing.survey_read import reduce_block
+from experiments.probing.survey_read import Reader
 from experiments.probing.survey_secondary import Tracks, places
 from experiments.probing.survey_sections import sections
 from experiments.probing.survey_weakening import weakening
@@ -130,9 +130,7 @@ def block(resid, received, real=None):
 
 
 def test_an_all_zero_stream_has_nothing():
-    found = reduce_block(
-        block(np.zeros((2, SEQ, 8), np.float32), np.ones((2, 3, SEQ), np.float32)), 0.1
-    )
+    found = Reader(0.1)(block(np.zeros((2, SEQ, 8), np.float32), np.ones((2, 3, SEQ), np.float32)))
     assert not found.nearly.any()
     assert found.steps == found.nearly_steps == []
     assert not found.cosine.any()

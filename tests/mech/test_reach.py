@@ -124,6 +124,7 @@ def test_padding_changes_nothing():
         for a, b in zip(plain, counted(wide, padded), strict=True):
             np.testing.assert_array_equal(a, b)
         assert first_real(padded).tolist() == [before]
+        assert not causal_reach(padded)[~padded].any()
 
 
 def test_keys_that_nobody_sees_have_no_score():

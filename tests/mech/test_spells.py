@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mech.probes.massive import is_massive, massive_entries, medians
+from mech.probes.massive import RATIO, is_massive, massive_entries, medians
 from mech.probes.outliers import beyond_sigmas, consistent, int8_from_counts, int8_outlier_dims
 from mech.probes.spells import NEVER, spells, steps
 
@@ -23,9 +23,9 @@ class Model:
         pre, blocks = self.start, []
         for attn, mlp in zip(self.attn, self.mlp, strict=True):
             post = pre + attn + mlp
-            ends = massive_entries(pre, real), massive_entries(post, real)
+            (was,), (now,) = (massive_entries(x, real, RATIO) for x in (pre, post))
             given_writes = (attn, mlp) if writes else (None, None)
-            blocks.append(steps(*ends, pre, post, *given_writes))
+            blocks.append(steps(was, now, pre, post, *given_writes))
             pre = post
         return spells(blocks)
 
@@ -85,13 +85,16 @@ def test_padding_is_no_part_of_the_state(seed, pad):
     resid = rng.normal(size=(BATCH, SEQ, D))
     resid[0, 2, 3] = 1e4
     real = np.ones((BATCH, SEQ), bool)
-    found = massive_entries(resid, real, ratio=50.0)
+    found, none = massive_entries(resid, real, 50.0, 1e5)
     np.testing.assert_array_equal(found, is_massive(resid[None], ratio=50.0)[0])
+    assert found[0, 2, 3]
+    assert not none.any()
     wide = np.pad(resid, ((0, 0), (pad, 0), (0, 0)), constant_values=1e6)
     also = np.pad(real, ((0, 0), (pad, 0)))
     np.testing.assert_array_equal(medians(wide, also), medians(resid, real))
-    np.testing.assert_array_equal(massive_entries(wide, also, ratio=50.0)[:, pad:], found)
-    assert not massive_entries(wide, also)[:, :pad].any()
+    (padded,) = massive_entries(wide, also, 50.0)
+    np.testing.assert_array_equal(padded[:, pad:], found)
+    assert not padded[:, :pad].any()
 
 
 @given(st.integers(0, 99))
