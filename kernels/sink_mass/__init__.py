@@ -9,4 +9,5 @@ __all__ = ["SinkMass", "sink_mass"]
 sink_mass = Op(
     reference=_reference,
     cpu=deferred("ctr_kernels.sink_mass.cpu", _reference),
+    triton=deferred("ctr_kernels.sink_mass.triton", _reference),
 )

@@ -7,8 +7,8 @@ from ctr_kernels.sink_mass.arguments import intervals
 from ctr_kernels.sink_mass.reference import SinkMass
 from ctr_kernels.sink_mass.reference import sink_mass as definition
 
-# Scores in one block: 16 MiB in float64, and a few arrays of that size beside them.
-SCORES = 2**21
+# Scores in one block: 8 MiB in float64, and a few arrays of that size beside them.
+SCORES = 2**20
 
 
 def by_blocks(
@@ -24,25 +24,30 @@ def by_blocks(
 ) -> SinkMass:
     """As the definition: queries do not see one another, so their sums may be taken apart."""
     batch, heads, queries, _ = query.shape
+    keys = key.shape[2]
     low, high = intervals(query, key, low, high)
-    step = max(1, SCORES // max(1, batch * heads * key.shape[2]))
-    parts = [
-        definition(
-            query[:, :, start : start + step],
+    step = max(1, SCORES // max(1, batch * heads * keys))
+    # Filled in place: small results kept between large blocks would leave holes that no large
+    # block fits into.
+    received = query.new_zeros(batch, heads, keys)
+    lse = query.new_full((batch, heads, queries), -torch.inf)
+    missing = query.new_zeros(batch, heads)
+    z = None if value is None else query.new_zeros(batch, heads, queries, value.shape[3])
+    for start in range(0, queries, step):
+        at = slice(start, start + step)
+        part = definition(
+            query[:, :, at],
             key,
             value,
             scaling=scaling,
-            low=low[:, start : start + step],
-            high=high[:, start : start + step],
+            low=low[:, at],
+            high=high[:, at],
             softcap=softcap,
             sink=sink,
         )
-        for start in range(0, max(queries, 1), step)
-    ]
-    received, lse, missing, z = zip(*parts, strict=True)
-    return SinkMass(
-        torch.stack(received).sum(dim=0),
-        torch.cat(lse, dim=2),
-        torch.stack(missing).sum(dim=0),
-        None if value is None else torch.cat(z, dim=2),
-    )
+        received += part.received
+        lse[:, :, at] = part.lse
+        missing += part.missing
+        if z is not None and part.z is not None:
+            z[:, :, at] = part.z
+    return SinkMass(received, lse, missing, z)
