@@ -102,8 +102,7 @@ def _payload(seen: PromptPage) -> dict[str, Any]:
 
 def _inside_script(payload: dict[str, Any]) -> str:
     """JSON that holds no end of a script element, whatever its strings hold."""
-    text = json.dumps(payload, allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return json.dumps(payload, allow_nan=False).replace("<", "\\u003c")
 
 
 def measure(

@@ -9,6 +9,7 @@ import base64
 import fcntl
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -44,7 +45,6 @@ class Browser:
         self._session: str | None = None
         self.console: list[str] = []
         self.requests: list[str] = []
-        os.set_blocking(read, True)
         target = self._send("Target.createTarget", url="about:blank")["targetId"]
         attached = self._send("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
@@ -146,6 +146,8 @@ class Browser:
 
     def _receive(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
+            if not select.select([self._read], [], [], PATIENCE)[0]:
+                raise AssertionError(f"the browser said nothing for {PATIENCE:.0f} seconds")
             if not (read := os.read(self._read, 1 << 16)):
                 raise AssertionError("the browser ended")
             self._buffer += read
