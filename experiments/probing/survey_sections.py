@@ -218,7 +218,8 @@ def _massive_table(found: MassiveFound) -> Table:
     caption = (
         f"Activations above 100 and {found.ratio:,.0f} medians of the state (Sun et al. 2024, "
         f"arXiv:2402.17762): {_f(found.count)} a prompt, {_f(found.later)} of later tokens. "
-        "Written: the block that adds most; erased: the block after which it is none."
+        "Written: the block that adds most, and the MLP's part of that; erased: the block after "
+        "which it is none, and the MLP's part of all that was taken from it since its peak."
     )
     columns = (
         "where",

@@ -19,8 +19,9 @@ NAMED = 8
 class Massives:
     """Massive activations of one kind: first token or later, one dimension, one writer.
 
-    death: the block that most often erases them (NEVER: they last); agreed: the share of the
-    spells with that death. by_mlp, erased_by_mlp: the MLP's part of the two blocks' changes.
+    death: the block that most often ends them (NEVER: they last); agreed: the share of the
+    spells with that death. by_mlp, erased_by_mlp: the MLP's part of what the writer adds, and
+    of all that is taken from them afterwards.
     """
 
     at_first: bool

@@ -39,8 +39,9 @@ class Spell(NamedTuple):
     lifetime: the number of states, after blocks birth, …, death − 1, in which it is massive.
     value: the largest of it. writer: the block that adds most to it, which need not be that of
     its birth: the limit may be passed a little by one block and far by the next (NEVER where no
-    block of the spell adds to it). by_mlp, erased_by_mlp: the MLP's part of what the writer and
-    the block of its death change, NaN where unknown.
+    block of the spell adds to it). by_mlp: the MLP's part of what the writer adds; erased_by_mlp:
+    of all that is taken from the entry between its largest value and its death, which may be the
+    work of several blocks. NaN where unknown.
     """
 
     batch: int
@@ -94,8 +95,11 @@ def _spell(taken: list[tuple[int, Step]], death: int, layers: int = 0) -> Spell:
     """From all steps of one entry, of which the last erases it unless death is NEVER."""
     birth = NEVER if taken[0][1].was else taken[0][0]
     last = taken[-1][1]
-    values = [step.before for _, step in taken if step.was]
-    values += [step.after for _, step in taken if step.now]
+    sizes = [abs(step.after) if step.now else 0.0 for _, step in taken]
+    peak = int(np.argmax(sizes))
+    largest, fall = taken[peak][1].after, [step for _, step in taken[peak + 1 :]]
+    if abs(taken[0][1].before) > sizes[peak]:  # it came in larger than it ever is after a block
+        largest, fall = taken[0][1].before, [step for _, step in taken]
     writer, wrote = max(taken, key=lambda item: _growth(item[1]))
     grew = _growth(wrote) > 0
     return Spell(
@@ -105,10 +109,10 @@ def _spell(taken: list[tuple[int, Step]], death: int, layers: int = 0) -> Spell:
         birth=birth,
         death=death,
         lifetime=(layers if death == NEVER else death) - max(birth, 0),
-        value=max(values, key=abs),
+        value=largest,
         writer=writer if grew else NEVER,
-        by_mlp=_part(wrote) if grew else float("nan"),
-        erased_by_mlp=float("nan") if death == NEVER else _part(last),
+        by_mlp=_part([wrote]) if grew else float("nan"),
+        erased_by_mlp=float("nan") if death == NEVER else _part(fall),
     )
 
 
@@ -117,6 +121,8 @@ def _growth(step: Step) -> float:
     return abs(step.after - step.before) if step.now and abs(step.after) > abs(step.before) else 0.0
 
 
-def _part(step: Step) -> float:
-    total = step.attn + step.mlp
-    return step.mlp / total if total else float("nan")
+def _part(taken: list[Step]) -> float:
+    """Σ mlp / Σ (attn + mlp): of the sums, because single blocks' writes may cancel."""
+    mlp = sum(step.mlp for step in taken)
+    total = mlp + sum(step.attn for step in taken)
+    return mlp / total if total else float("nan")

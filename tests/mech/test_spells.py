@@ -46,6 +46,18 @@ def test_planted_spells_are_found_with_their_writers():
     assert second.value == pytest.approx(-9000, abs=2)
 
 
+def test_what_erases_an_entry_is_all_that_takes_from_it():
+    """Two blocks, and in the last one the two writes nearly cancel: 4000 of 5000 by the MLP."""
+    model = Model(6)
+    model.mlp[1, 0, 0, 3] = 6000.0
+    model.mlp[3, 0, 0, 3] = -4000.0
+    model.attn[4, 0, 0, 3] = -1100.0
+    model.mlp[4, 0, 0, 3] = 100.0
+    (spell,) = model.found()
+    assert spell.death == 4
+    assert spell.erased_by_mlp == pytest.approx(3900 / 5000)
+
+
 def test_an_entry_may_have_two_spells_and_may_enter_with_the_embedding():
     model = Model(5)
     model.start[0, 1, 1] = 6000.0
