@@ -102,6 +102,27 @@ COMMANDS |= {
         "animation": "Catch, tag and release as the embedding scale of [SEP] grows.",
     }.items()
 }
+COMMANDS |= {
+    "experiment tags": Command(
+        "experiments.tags",
+        "Who is caught, what tag is written, is it released, and what does it cause?",
+        "ctr experiment tags smollm2 --text wiki.txt",
+    ),
+}
+COMMANDS |= {
+    "experiment scan": Command(
+        "experiments.scan",
+        "What does it cost to read every sink, beside eager attention and no reading?",
+        "ctr experiment scan smollm2 --out out/scan",
+    ),
+}
+COMMANDS |= {
+    "experiment worlds": Command(
+        "experiments.worlds",
+        "Toy beside language model, by the same probes: mass, tag, ranks of sink heads.",
+        "ctr experiment worlds smollm2 --out out/worlds",
+    ),
+}
 TOOLS = {
     "doctor": Command(
         "experiments.doctor",
