@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # jax is imported when the question is asked, not for --help
     from toy.larger.route import Dossier
     from toy.larger.shape import Shape
     from toy.larger.train import History, Recipe, Trained
+    from toy.tasks import Batch
 
 CHECKPOINTS = 20
 PROBED, PLACE, READ = 96, 33, 8  # tokens of a probed sequence, where [SEP] stands, sequences
@@ -100,7 +101,7 @@ def run(config: Config, progress: Progress) -> Result:
     from toy.larger.train import train
 
     check(config)
-    recipe = _recipe(config)
+    recipe = as_recipe(config)
     variants, example = [], None
     for name, shape in _shapes(config, recipe.shape).items():
         with progress.task(f"{name}: train {config.seeds} seeds", CHECKPOINTS) as advance:
@@ -147,7 +148,8 @@ def check(config: Config) -> None:
     within("seed", config.seed, 0, SEEDS)
 
 
-def _recipe(config: Config) -> "Recipe":
+def as_recipe(config: Config) -> "Recipe":
+    """The training that these options ask for."""
     from toy.larger.shape import Shape
     from toy.larger.train import Recipe
 
@@ -192,11 +194,14 @@ def _probe(trained: "Trained", seed: int) -> Probed:
     from toy.larger.route import seed_of
 
     weights = seed_of(trained.weights, seed)
-    _, left = forward(trained.recipe.shape, weights, _sequences(trained.recipe.seed, PROBED, PLACE))
+    _, left = forward(
+        trained.recipe.shape, weights, probing_batch(trained.recipe.seed, PROBED, PLACE)
+    )
     return probe(Trace(*left), PLACE)
 
 
-def _sequences(seed: int, tokens: int, t: int):
+def probing_batch(seed: int, tokens: int, t: int) -> "Batch":
+    """Sequences of one length with [SEP] at t, counted from 1, to run the probes on."""
     import jax.numpy as jnp
 
     from toy.tasks import Batch, mean_after
@@ -214,7 +219,7 @@ def _example(trained: "Trained", variant: Variant) -> Example:
     best = int(np.argmin([one.seen.fvu for one in variant.dossiers]))
     longest = trained.recipe.longest
     t = longest // 2
-    batch = _sequences(trained.recipe.seed, longest, t)
+    batch = probing_batch(trained.recipe.seed, longest, t)
     _, left = forward(trained.recipe.shape, seed_of(trained.weights, best), batch)
     return Example(best, t, left.pattern[:, 0], left.resid[:, 0])
 

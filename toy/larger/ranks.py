@@ -52,7 +52,7 @@ def ranks(shape: Shape, weights: Weights, left: ToyTrace, at: Places) -> Ranks:
         moment, spread = into.T @ into / len(into), np.cov(into, rowvar=False)
         root = _root(spread)
         weighted.append((_root(moment) @ QK[layer] @ root, root @ OV[layer]))
-        scale = _scale(shape, weights, layer)
+        scale = gain(shape, weights, layer)
         plain.append((scale[:, None] * QK[layer] * scale, scale[:, None] * OV[layer]))
     return Ranks(*(_spectra(shape, kind, i) for kind in (plain, weighted) for i in (0, 1)))
 
@@ -66,14 +66,15 @@ def attention_input(
         return stream
     centred = stream - stream.mean(axis=-1, keepdims=True)
     unit = centred / np.sqrt(np.square(centred).mean(axis=-1, keepdims=True) + EPSILON)
-    return unit * _scale(shape, weights, layer) + weights.norm_shift[_which(shape, layer)]
+    return unit * gain(shape, weights, layer) + weights.norm_shift[_which(shape, layer)]
 
 
 def _which(shape: Shape, layer: int) -> int:
     return layer * (2 if shape.mlp else 1)
 
 
-def _scale(shape: Shape, weights: Weights, layer: int) -> Float[np.ndarray, " d_model"]:
+def gain(shape: Shape, weights: Weights, layer: int) -> Float[np.ndarray, " d_model"]:
+    """What the norm before a layer's attention multiplies by; ones where there is no norm."""
     if not shape.norm:
         return np.ones(shape.d_model)
     return np.asarray(weights.norm_scale[_which(shape, layer)], np.float64)
