@@ -72,7 +72,10 @@ def run(config: Config, progress: Progress) -> Result:
         for seed in range(config.seed, config.seed + config.seeds):
             size = sizes[seed % len(sizes)]
             made = planted(seed, size, batch=config.sequences)
-            tallies[LLAMA].append([*recovery.recover(made), *recovery_tags.recover_tags(made)])
+            seen = recovery.look(made)
+            tallies[LLAMA].append(
+                [*recovery.recover(made, seen), *recovery_tags.recover_tags(made, seen)]
+            )
             effects += recovery_tags.effects(made, seed)
             claims += controls(seed, size)
             tallies["toy, theorem's weights"].append(recovery_toy.theorem(seed))
@@ -112,7 +115,7 @@ def _found(result: Result) -> Section:
     text = [
         "Every weight of the planted Llamas is a formula (docs/planted.md), so what attention must "
         "be is known in closed form; places, blocks, heads and sizes are drawn from the seed. The "
-        "toys' truth is the theorem."
+        "toys' truth is their weights: the sink is [SEP] and the tag E_SEP W_V1."
     ]
     if result.config.trained:
         text.append(
@@ -122,17 +125,18 @@ def _found(result: Result) -> Section:
 
 
 def _controls(claims: "list[Claims]") -> Section:
-    rows = []
     by_name: dict[str, list[Claims]] = defaultdict(list)
     for claim in claims:
         by_name[claim.control].append(claim)
+    rows, alike = [], []
     for name, each in by_name.items():
         columns = np.array([claim[2:] for claim in each])
-        clean = int((columns[:, -1] == 0).sum())
-        heads = np.mean([claim.pairs for claim in each])
         means = [str(interval(column)) for column in columns.T]
-        rows.append([name, f"{heads:.0f}", *means, _share(clean, len(each))])
-    table = Table(
+        clean = int((columns[:, 3] == 0).sum())
+        heads = np.mean([claim.pairs for claim in each])
+        rows.append([name, f"{heads:.0f}", *means[:4], _share(clean, len(each))])
+        alike.append([name, *means[4:], str(len(each))])
+    sinks = Table(
         ["control", "heads", "equation 1", "of these in the last 16", "guarded", "countable",
          "models without a false sink"],
         rows,
@@ -140,7 +144,15 @@ def _controls(claims: "list[Claims]") -> Section:
         "intervals. Guarded: the first token and the later ones that more than 16 queries see. "
         "Countable: those of them where a head without preference stays below the threshold.",
     )  # fmt: skip
-    return Section("No sinks planted", [], [table])
+    tokens = Table(
+        ["control", "in the paper's span", "where the first token is raised", "models"],
+        alike,
+        "Tokens a sequence that are sink-like: cosine to the first token's state above 0.9. The "
+        "paper's span, largest rise to largest fall of the first token's norm, exists without any "
+        "sink, and one outlier feature makes all states alike. A state says nothing of attention: "
+        "massive tokens that nobody looks at have their secondary sinks too.",
+    )
+    return Section("No sinks planted", [], [sinks, tokens])
 
 
 def _reader(effects: "list[Effect]") -> Section:
@@ -171,5 +183,5 @@ def _by_plant(models: "Iterable[list[Tally]]") -> "dict[str, list[Tally]]":
 def _share(hits: int, n: int) -> str:
     from mech.probes.specialised import wilson
 
-    low, high = wilson(np.array(hits), n)
-    return f"{hits} of {n} [{100 * float(low):.0f}%, {100 * float(high):.0f}%]"
+    (low,), (high,) = wilson(np.array([hits]), n)
+    return f"{hits} of {n} [{100 * low:.0f}%, {100 * high:.0f}%]"

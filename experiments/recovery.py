@@ -40,9 +40,13 @@ def compare(plant: str, truth: Bool[np.ndarray, "*axes"], seen: Bool[np.ndarray,
     return Tally(plant, int(truth.sum()), int((truth & seen).sum()), int((seen & ~truth).sum()))
 
 
-def recover(made: Planted) -> list[Tally]:
+def look(made: Planted) -> list[BlockTrace]:
+    """One pass, whole: planted models are small."""
+    return capture_blocks(made.model, made.tokens, lambda block: block)
+
+
+def recover(made: Planted, blocks: list[BlockTrace]) -> list[Tally]:
     """Every probe of sinks, massive activations, outliers and heads, against the plan."""
-    blocks = capture_blocks(made.model, made.tokens, lambda block: block)
     tokens = made.tokens.numpy()
     return [
         *_sinks(made.plan, tokens, blocks),
@@ -81,34 +85,43 @@ def _sinks(plan: Plan, tokens: np.ndarray, blocks: list[BlockTrace]) -> list[Tal
 
 def _secondary(plan: Plan, tokens: np.ndarray, blocks: list[BlockTrace]) -> list[Tally]:
     """Creation, lifetime and class of every secondary sink, and the MLP as its author."""
-    states = np.stack([block.resid_post for block in blocks])
-    norm = np.linalg.norm(states, axis=-1)
-    cosine = np.einsum("lbtd,lbd->lbt", states, states[:, :, 0]) / (norm * norm[..., :1])
+    norm, cosine = along_first(blocks)
     wanted = (plan.raised, plan.erased - plan.raised, secondary.KINDS.index("secondary"), True)
-    planted = right = false = spans = authored = 0
+    planted = int((tokens == RAISED).sum()) if plan.massive else 0
+    right, false, spans, authored = np.zeros(4, int)
     for row, ids in enumerate(tokens):
-        where = _span(norm[:, row])
+        where = longest(norm[:, row])
         spans += where == (plan.created, plan.end) if plan.massive else where.layers == 0
-        allowed = np.arange(len(ids)) > 0
-        found = secondary.secondary(cosine[:, row], where, allowed)
-        level = zip(found.creation, found.lifetime, found.kind, found.contiguous, strict=True)
-        planted += int((ids == RAISED).sum()) if plan.massive else 0
-        good = [
-            ids[t] == RAISED and got == wanted for t, got in zip(found.token, level, strict=True)
-        ]
-        right += sum(good)
-        false += len(good) - sum(good)
+        found = secondary.secondary(cosine[:, row], where, np.arange(len(ids)) > 0)
+        levels = zip(found.creation, found.lifetime, found.kind, found.contiguous, strict=True)
+        right_level = np.array([level == wanted for level in levels], bool)
+        good = (ids[found.token] == RAISED) & right_level
+        right += good.sum()
+        false += (~good).sum()
         attn, mlp = (_along(blocks, row, half) for half in ("attn_write", "mlp_write"))
-        authored += int((secondary.written_by_mlp(attn, mlp, found)[good] > AUTHOR).sum())
+        authored += (secondary.written_by_mlp(attn, mlp, found)[good] > AUTHOR).sum()
     return [
-        Tally("secondary sinks: level and class", planted, right, false),
-        Tally("secondary sinks: the MLP wrote them", planted, authored, 0),
-        Tally("span of the primary sink", len(tokens), spans, len(tokens) - spans),
+        Tally("secondary sinks: level and class", planted, int(right), int(false)),
+        Tally("secondary sinks: the MLP wrote them", planted, int(authored), 0),
+        Tally("span of the primary sink", len(tokens), int(spans), len(tokens) - int(spans)),
     ]
 
 
-def _span(norm: Float[np.ndarray, "layer seq"]) -> secondary.Span:
-    """The longest phase: the paper's span leaves the embedding out and cannot begin in block 0."""
+def along_first(
+    blocks: list[BlockTrace],
+) -> tuple[Float[np.ndarray, "layer batch seq"], Float[np.ndarray, "layer batch seq"]]:
+    """Norms after every block, and cosines to the first token's state."""
+    states = np.stack([block.resid_post for block in blocks])
+    norm = np.linalg.norm(states, axis=-1)
+    return norm, np.einsum("lbtd,lbd->lbt", states, states[:, :, 0]) / (norm * norm[..., :1])
+
+
+def longest(norm: Float[np.ndarray, "layer seq"]) -> secondary.Span:
+    """The longest phase of a raised first token: empty where it is never raised.
+
+    The paper's own span always exists, and leaves the embedding out, so that it cannot begin in
+    block 0.
+    """
     ratio = norm[:, 0] / np.median(norm[:, 1:], axis=1)
     found = secondary.phases(ratio)
     return max(found, key=lambda span: span.layers, default=secondary.Span(len(norm), len(norm)))
@@ -125,9 +138,9 @@ def _along(blocks: list[BlockTrace], row: int, half: str) -> Float[np.ndarray, "
 
 def _massive(plan: Plan, tokens: np.ndarray, blocks: list[BlockTrace]) -> list[Tally]:
     """Every massive entry with the block that wrote it, the block that erased it, and the MLP."""
-    taken, before = [], massive.massive_entries(blocks[0].resid_pre, blocks[0].real)
+    taken, before = [], massive.is_massive(blocks[0].resid_pre[None])[0]
     for block in blocks:
-        after = massive.massive_entries(block.resid_post, block.real)
+        after = massive.is_massive(block.resid_post[None])[0]
         writes = block.attn_write, block.mlp_write
         taken.append(spells.steps(before, after, block.resid_pre, block.resid_post, *writes))
         before = after
@@ -154,7 +167,7 @@ def _by_mlp(spell: spells.Spell) -> tuple[bool, bool]:
 
 def _outliers(plan: Plan, tokens: np.ndarray, blocks: list[BlockTrace]) -> list[Tally]:
     states = np.stack([blocks[0].resid_pre, *[block.resid_post for block in blocks]])
-    ordinary = ~np.stack([massive.massive_entries(x, blocks[0].real).any(axis=-1) for x in states])
+    ordinary = ~np.asarray(massive.is_massive(states).any(axis=-1))
     axis = np.arange(states.shape[-1]) == plan.outlier
     relative = outliers.outlier_dims(states, ordinary)
     normed = states[:-1] / np.sqrt((states[:-1] ** 2).mean(axis=-1, keepdims=True))

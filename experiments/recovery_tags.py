@@ -36,9 +36,8 @@ class Effect(NamedTuple):
     error: float
 
 
-def recover_tags(made: Planted) -> list[Tally]:
+def recover_tags(made: Planted, blocks: list[BlockTrace]) -> list[Tally]:
     """Who is caught by which sink, what is written on them, and how long they keep it."""
-    blocks = capture_blocks(made.model, made.tokens, lambda block: block)
     return [_heads(made, blocks), *_catch(made, blocks), *_release(made, blocks)]
 
 

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from experiments.recovery import Tally, compare
 from mech.probes import agreement, outliers, sinks
+from mech.probes.tags import tags
 from toy.diagnose import diagnose
 from toy.larger import plant
 from toy.larger.observe import forward as larger
@@ -21,11 +23,13 @@ SEQ, BATCH = 128, 4
 EARLIEST, LATEST = 20, 70
 
 
-def recover_toy(trace: ToyTrace, t: int, *, sink: bool, outlier: int | None) -> list[Tally]:
-    """Sinks of both layers, the outlier dimension between them, and the depths that are tagged.
+def recover_toy(
+    trace: ToyTrace, t: int, *, sink: bool, tag: Float[np.ndarray, " d_model"] | None
+) -> list[Tally]:
+    """Sinks of both layers, the tag that layer 1 writes, and the depths that are tagged.
 
-    t is [SEP]'s position from 1. `sink`: whether layer 1 rests on [SEP]; `outlier`: the
-    coordinate of the tag, where it is one; the tag itself is there after layer 1 either way.
+    t is [SEP]'s position from 1. `sink`: whether layer 1 rests on [SEP]. `tag`: what it then
+    writes into every later token where the stream's coordinates are the head's, else None.
     """
     alpha = sinks.score(sinks.received_of(trace))
     where = sinks.guarded(alpha.shape[-1])
@@ -33,11 +37,31 @@ def recover_toy(trace: ToyTrace, t: int, *, sink: bool, outlier: int | None) -> 
     truth = np.zeros(alpha.shape, bool)
     truth[0, :, 0, t - 1] = sink
     tallies = [compare("sinks", truth & where, sinks.sinks(alpha) & where)]
-    if outlier is not None:
-        axis = np.arange(trace.resid.shape[-1]) == outlier
-        seen = outliers.int8_outlier_dims(trace.resid[1:2])
-        tallies.append(compare("outlier feature: int8 rule", axis, seen))
+    if tag is not None:
+        tallies += [_written(trace, t, tag), _outlier(trace, t, tag)]
     return [*tallies, _tagged(trace, t)]
+
+
+def _written(trace: ToyTrace, t: int, tag: Float[np.ndarray, " d_model"]) -> Tally:
+    """A v_SEP is the whole output of every later token, and points where the tag points."""
+    found = 0
+    for pattern, z in zip(trace.pattern[0], trace.z[0], strict=True):
+        seen = tags(pattern[:, :, t - 1 : t], tag[None, None], z, np.eye(len(tag))[None])
+        mine = seen.norm[0, t:, 0] / np.linalg.norm(tag), seen.share[0, t:, 0], seen.along[0, t:, 0]
+        found += all(bool((np.abs(part - 1) < 0.05).all()) for part in mine)
+    batch = trace.pattern.shape[1]
+    return Tally("tags: norm, share, direction", batch, found, batch - found)
+
+
+def _outlier(trace: ToyTrace, t: int, tag: Float[np.ndarray, " d_model"]) -> Tally:
+    """The dimensions that the rule must name: those that the tag takes beyond its limit."""
+    later = np.arange(trace.resid.shape[2]) >= t
+    exact = trace.resid[0] + tag * later[:, None]
+    large = np.abs(exact[:, later]) >= outliers.LARGE
+    truth = large.mean(axis=(0, 1)) * later.mean() >= outliers.IN_TOKENS
+    return compare(
+        "outlier feature: int8 rule", truth, outliers.int8_outlier_dims(trace.resid[1:2])
+    )
 
 
 def _tagged(trace: ToyTrace, t: int) -> Tally:
@@ -62,7 +86,7 @@ def theorem(seed: int) -> list[Tally]:
     """The theorem's weights with an embedding scale drawn from [12, 60]."""
     x, t = _drawn(seed)
     weights = theorem_weights(float(np.random.default_rng([seed, 6]).uniform(12, 60)))
-    return recover_toy(forward(weights, x, t)[1], t, sink=True, outlier=1)
+    return recover_toy(forward(weights, x, t)[1], t, sink=True, tag=_tag(weights))
 
 
 def trained(seeds: int, steps: int, seed: int) -> list[list[Tally]]:
@@ -72,8 +96,14 @@ def trained(seeds: int, steps: int, seed: int) -> list[list[Tally]]:
     for index in np.flatnonzero(diagnose(run, sequences=512).found):
         weights = Weights(*(np.asarray(field[index], np.float64) for field in run.weights))
         x, t = _drawn(int(index))
-        tallies.append(recover_toy(forward(weights, x, t)[1], t, sink=True, outlier=1))
+        trace = forward(weights, x, t)[1]
+        tallies.append(recover_toy(trace, t, sink=True, tag=_tag(weights)))
     return tallies
+
+
+def _tag(weights: Weights) -> Float[np.ndarray, " d_model"]:
+    """E_SEP W_V1."""
+    return np.array([float(weights.s_num), -float(weights.s_tag)]) @ np.asarray(weights.W_V1)
 
 
 def routes(seed: int) -> dict[str, list[Tally]]:
@@ -88,7 +118,7 @@ def routes(seed: int) -> dict[str, list[Tally]]:
         ("catch, tag, release", plant.theorem(shape, 30.0, seed=seed), True),
         ("a flag of 1/i, no sink", plant.uniform(shape, seed=seed), False),
     ]:
-        tallies = recover_toy(larger(shape, weights, batch)[1], t, sink=sink, outlier=None)
+        tallies = recover_toy(larger(shape, weights, batch)[1], t, sink=sink, tag=None)
         # The flag is no louder than the numbers, so nothing says that clusters would show it.
         found[name] = tallies if sink else tallies[:1]
     return found

@@ -143,8 +143,9 @@ def _roles(
 ) -> tuple[tuple[Role, ...], ...]:
     plain: list[Role] = ["local", "uniform"]
     if kind in ("uniform", "local"):
-        only = plain[kind == "uniform"]
-        return ((only,) * size.heads,) * size.layers
+        only: Role = "uniform" if kind == "uniform" else "local"
+        heads: tuple[Role, ...] = (only,) * size.heads
+        return (heads,) * size.layers
     sinks: list[Role] = ["park", "park", "later", "local", "uniform"]
     roles: list[list[Role]] = []
     for layer in range(size.layers):
