@@ -79,8 +79,25 @@ def test_without_a_compiler_the_op_imports_and_falls_back(missing):
     assert out.stdout == "declined\n"
 
 
-def test_importing_an_op_does_not_import_a_compiler():
-    code = "import sys, ctr_kernels.hard_threshold; print({'numba', 'triton'} & set(sys.modules))"
+@pytest.mark.parametrize("missing", ["numba", "triton"])
+def test_without_a_compiler_attention_is_read_by_the_definition(missing):
+    code = (
+        f"import sys; sys.modules['{missing}'] = None\n"
+        "import torch\n"
+        "from ctr_kernels.op import Unsupported\n"
+        "from ctr_kernels.sink_mass import sink_mass as op\n"
+        "q = torch.zeros(1, 1, 2, 3)\n"
+        "assert op(q, q, scaling=1.0).received.tolist() == [[[1.5, 0.5]]]\n"
+        f"try: op.on({'cpu' if missing == 'numba' else 'triton'!r})(q, q, scaling=1.0)\n"
+        "except Unsupported: print('declined')\n"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout == "declined\n"
+
+
+@pytest.mark.parametrize("op", ["hard_threshold", "sink_mass"])
+def test_importing_an_op_does_not_import_a_compiler(op):
+    code = f"import sys, ctr_kernels.{op}; print({{'numba', 'triton'}} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout == "set()\n"
 
