@@ -71,15 +71,10 @@ def depth_profile(peak_to_median: Float[np.ndarray, " depth"]) -> Figure:
     """Largest over median magnitude of the residual stream, by depth."""
     canvas, (axes,) = figure(8, 3.6)
     axes.semilogy(peak_to_median, marker="o", markersize=4, color=BLUE)
-    axes.axhline(1000, color=INK, linewidth=0.8, linestyle=":")
-    axes.annotate(
-        "1000: massive (Sun et al. 2024)",
-        (len(peak_to_median) - 1, 1000),
-        xytext=(0, 4),
-        textcoords="offset points",
-        ha="right",
-        fontsize=9,
+    axes.axhline(
+        1000, color=INK, linewidth=0.8, linestyle=":", label="1000: massive (Sun et al. 2024)"
     )
+    axes.legend(loc="best", fontsize=9)
     axes.set(xlabel="blocks passed", ylabel="max |h| / median |h|", title="residual stream")
     return canvas
 

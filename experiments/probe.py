@@ -5,7 +5,7 @@ pictures are of one prompt. A prompt shorter than 64 tokens is never counted on,
 attention alone passes the threshold there.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,6 @@ import numpy as np
 from experiments.caught import Prompted, Tagged
 from experiments.intervals import Interval
 from experiments.probing import counted, prompted, streams
-from experiments.probing.prompted import Beside
 from experiments.probing.prompts import FIRST, chosen
 from experiments.progress import Progress
 from experiments.provenance import Inputs
@@ -25,6 +24,8 @@ if TYPE_CHECKING:  # torch and transformers are imported when a question is aske
     from torch import Tensor
 
     from experiments.measure import Material
+    from experiments.probing.release import Released
+    from experiments.probing.survey import Survey
     from mech.load import Loaded
     from mech.probes.massive import Peak
 
@@ -51,7 +52,11 @@ class Config:
 
 @dataclass(frozen=True)
 class Result:
-    """Counts are a sequence's, with intervals over sequences; grids are over (layer, head)."""
+    """Counts are a sequence's, with intervals over sequences; grids are over (layer, head).
+
+    survey, released: None where only the summary was asked for; refused says why a part that was
+    asked for is missing.
+    """
 
     config: Config
     inputs: Inputs
@@ -67,11 +72,14 @@ class Result:
     features: dict[int, int]
     prompt: Prompted
     tagged: Tagged | None
-    beside: Beside = field(default=Beside(), metadata={"stored": False})  # a file of its own
+    survey: "Survey | None" = None
+    released: "Released | None" = None
+    refused: tuple[str, ...] = ()
+    page: Page | None = field(default=None, metadata={"stored": False})  # a file of its own
 
 
 def run(config: Config, progress: Progress) -> Result:
-    """Load, count on the text, look at the prompt."""
+    """Load, count on the text, survey every kind of sink, follow the tags, look at the prompt."""
     from experiments import measure
 
     between("epsilon", config.epsilon, 0, 1)
@@ -79,11 +87,18 @@ def run(config: Config, progress: Progress) -> Result:
     sizes = Sizes(1, 2, config.seq, config.sequences, config.seq)
     loaded = measure.loaded_model(config.reading, progress)
     material = measure.material(loaded, config.reading, sizes, progress)
-    return answer(config, loaded, material, progress)
+    return answer(config, loaded, material, progress, whole=True)
 
 
-def answer(config: Config, loaded: "Loaded", material: "Material", progress: Progress) -> Result:
-    """The probes of a model that is loaded already."""
+def answer(
+    config: Config,
+    loaded: "Loaded",
+    material: "Material",
+    progress: Progress,
+    *,
+    whole: bool = False,
+) -> Result:
+    """The probes of a model that is loaded already: the summary, or the whole of it."""
     from experiments import catching, measure
     from mech.probes import sinks
 
@@ -94,13 +109,15 @@ def answer(config: Config, loaded: "Loaded", material: "Material", progress: Pro
         prompt = catching.look(loaded, encoded, config.epsilon)
         scores = measure.sink_scores(loaded.model, material.sequences, advance)
         advance("page")
-        beside = _beside(config, loaded, encoded.ids)
+        page, *refused = _page(config, loaded, encoded.ids)
         advance("stream")
         peak, features = _outliers(loaded, material)
-        tagged = catching.tagged(loaded.model, material.sequences, scores, config.epsilon)
+        tagged = None
+        if not whole:  # what `released` asks of several heads, of one
+            tagged = catching.tagged(loaded.model, material.sequences, scores, config.epsilon)
     grid = sinks.count_sinks(scores, epsilon=config.epsilon)
     totals = measure.counts(scores, config.epsilon)
-    return Result(
+    found = Result(
         config=config,
         inputs=material.inputs,
         heads=grid.first.size,
@@ -115,12 +132,38 @@ def answer(config: Config, loaded: "Loaded", material: "Material", progress: Pro
         features=features,
         prompt=prompt,
         tagged=tagged,
-        beside=beside,
+        refused=tuple(refused),
+        page=page,
     )
+    return _whole(found, loaded, material, scores, progress) if whole else found
 
 
-def _beside(config: Config, loaded: "Loaded", ids: "Tensor") -> Beside:
-    """The prompt as an interactive page; a prompt may be too long for one."""
+def _whole(
+    found: Result,
+    loaded: "Loaded",
+    material: "Material",
+    scores: np.ndarray,
+    progress: Progress,
+) -> Result:
+    """With every kind of sink and outlier, and what becomes of the tags."""
+    from experiments.measure import AT_ONCE
+    from experiments.probing.released import look
+    from experiments.probing.survey import survey
+    from mech.errors import BadInput
+
+    model, ids, epsilon = loaded.model, material.sequences, found.config.epsilon
+    with progress.task("survey", len(ids.split(AT_ONCE))) as advance:
+        every = survey(model, ids, epsilon=epsilon, advance=advance)
+    with progress.task("tags", len(ids[1::2].split(AT_ONCE))) as advance:
+        try:
+            tags, refused = look(model, ids, scores, epsilon, advance).released, ()
+        except BadInput as error:  # a family whose output matrix cannot be told apart by heads
+            tags, refused = None, (f"Tags were not measured: {error}.",)
+    return replace(found, survey=every, released=tags, refused=(*found.refused, *refused))
+
+
+def _page(config: Config, loaded: "Loaded", ids: "Tensor") -> tuple[Page | None, *tuple[str, ...]]:
+    """The prompt as an interactive page; without one, why: a prompt may be too long for it."""
     from experiments.probing import page
     from mech.errors import BadInput
 
@@ -128,9 +171,9 @@ def _beside(config: Config, loaded: "Loaded", ids: "Tensor") -> Beside:
     try:
         seen = page.measure(loaded, ids, config.epsilon, note)
     except BadInput as error:
-        return Beside(refusal=f"There is no interactive page of this prompt: {error}.")
+        return None, f"There is no interactive page of this prompt: {error}."
     caption = "every head and layer of this prompt to click through, in any browser."
-    return Beside(Page("prompt.html", page.page(seen), caption))
+    return (Page("prompt.html", page.page(seen), caption),)
 
 
 def _outliers(loaded: "Loaded", material: "Material") -> tuple["Peak", dict[int, int]]:
@@ -148,25 +191,46 @@ def _outliers(loaded: "Loaded", material: "Material") -> tuple["Peak", dict[int,
 
 
 def sections(result: Result) -> list[Section]:
-    """Sinks on the text, outliers, and the prompt in pictures."""
+    """Sinks on the text, every kind of them, tags by depth, and the prompt in pictures."""
+    return [*_on_text(result), *_tags(result), _on_prompt(result)]
+
+
+def _on_text(result: Result) -> list[Section]:
     config = result.config
-    return [
-        counted.section(
-            result.first,
-            result.later,
-            result.raw,
-            result.first_grid,
-            result.later_grid,
-            epsilon=config.epsilon,
-            seq=config.seq,
-            text=result.inputs.text or "the text",
-        ),
-        streams.section(
-            result.peak_ratio,
-            result.peak_token,
-            result.peak_dim,
-            result.features,
-            min(LOOKED, result.first.n),
-        ),
-        prompted.section(result.prompt, result.heads, config.epsilon, result.tagged, result.beside),
-    ]
+    counts = counted.section(
+        result.first,
+        result.later,
+        result.raw,
+        result.first_grid,
+        result.later_grid,
+        epsilon=config.epsilon,
+        seq=config.seq,
+        text=result.inputs.text or "the text",
+    )
+    peaks = streams.section(
+        result.peak_ratio,
+        result.peak_token,
+        result.peak_dim,
+        result.features,
+        min(LOOKED, result.first.n),
+    )
+    if result.survey is None:
+        return [counts, peaks]
+    from experiments.probing.survey_sections import sections as surveyed
+
+    return [counts, *surveyed(result.survey), peaks]
+
+
+def _tags(result: Result) -> list[Section]:
+    if result.released is None:
+        return []
+    from experiments.probing import survived
+
+    return [survived.section(result.released)]
+
+
+def _on_prompt(result: Result) -> Section:
+    pages = [] if result.page is None else [result.page]
+    found = prompted.section(result.prompt, result.heads, result.config.epsilon)
+    told = [] if result.survey is not None else [prompted.on_text(result.tagged)]
+    return replace(found, text=[*found.text, *told, *result.refused], pages=pages)

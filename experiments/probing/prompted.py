@@ -1,7 +1,6 @@
 """One prompt in pictures: what its sinks catch, in maps, colours, stems and levels."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from experiments import pictures
 from experiments.caught import DRAWS, Caught, Colouring, Prompted, Tagged, tail
@@ -10,36 +9,22 @@ from experiments.probing.figures.labels import label
 from experiments.probing.figures.maps import Map, attention_maps
 from experiments.probing.figures.stems import FACTOR, outliers, stems
 from experiments.probing.figures.timelines import timelines
-from experiments.report import Page, Picture, Section, Table
+from experiments.report import Picture, Section, Table
 
 WORDS = 400
 """Tokens of the coloured text in the picture; a longer prompt's end stands in the page alone."""
 
 
-class Beside(NamedTuple):
-    """The prompt's interactive page, or why there is none."""
-
-    page: Page | None = None
-    refusal: str = ""
-
-
-def section(
-    prompt: Prompted, heads: int, epsilon: float, tagged: Tagged | None, beside: Beside
-) -> Section:
-    """Everything that is drawn of the prompt, and the same question on text.
-
-    heads: of the whole model, among which the pictured one was chosen.
-    """
+def section(prompt: Prompted, heads: int, epsilon: float) -> Section:
+    """Everything that is drawn of the prompt; its head was chosen among `heads` of the model."""
     title, seen = "Do tokens cluster by the sink that caught them?", prompt.caught
     drawn = [*drawings(prompt, epsilon)]
-    pages = [] if beside.page is None else [beside.page]
-    text = [on_text(tagged), *([beside.refusal] if beside.refusal else [])]
     if seen is None:
         nothing = (
             f"On this prompt the first token is a sink of no head at {epsilon}: "
             "there is nothing to colour."
         )
-        return Section(title, [nothing, *text], pictures=drawn, pages=pages)
+        return Section(title, [nothing], pictures=drawn)
     chosen = (
         f"Block {seen.layer}, head {seen.head} has the clearest sinks on this prompt: "
         f"{named(prompt.tokens, seen)}. Tokens are coloured by their first three principal "
@@ -50,7 +35,7 @@ def section(
     html = "".join(
         pictures.coloured_tokens(c.what, prompt.tokens, c.rgb, seen.sinks) for c in _all(seen)
     )
-    return Section(title, [chosen, reading(seen), *text], [_table(seen)], drawn, html, pages)
+    return Section(title, [chosen, reading(seen)], [_table(seen)], drawn, html)
 
 
 def _all(seen: Caught) -> list[Colouring]:

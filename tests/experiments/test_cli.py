@@ -377,6 +377,7 @@ def test_a_prompt_without_sinks_is_answered(here, model, tmp_path, prompt):
         ("--epsilon", "nan"),
         ("--prompt", "the"),
         ("--prompt", "the " * 600),
+        ("--prompt-file", "missing.txt"),
         ("--nonsense", 1),
         ("--seq", "x"),
         ("--bos", "maybe"),

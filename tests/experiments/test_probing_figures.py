@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from experiments.probing.figures import coloured, labels, maps, stems, timelines
+from experiments.probing.figures import coloured, labels, maps, stems, survival, timelines
 from experiments.report import RED
 
 ODD = ["$x_1$", "\n", "\t", "  ", "", "你好", "\x00", "a" * 200, "�", "<|im_start|>", "é", "\u200b"]
@@ -46,20 +46,24 @@ def test_a_cut_label_is_as_long_as_asked():
 
 
 @pytest.mark.parametrize("seq", [1, 2, 64, 65, 129, 1000])
-def test_a_long_axis_names_the_sinks_and_never_crowds(seq):
-    sinks = np.unique([0, seq // 2, seq // 2 + 1])
+@pytest.mark.parametrize("every", [1, 2, 7])
+def test_a_long_axis_names_every_sink_and_never_crowds(seq, every):
+    sinks = np.unique([0, 1, *range(seq // 2, seq, every)])
     sinks = sinks[sinks < seq]
-    at = labels.chosen(seq, sinks)
-    assert set(sinks.tolist()) <= set(at)
-    assert len(at) <= labels.NAMED
-    assert at == (list(range(seq)) if seq <= labels.NAMED else at)
-    plain = [i for i in at if i not in sinks]
+    groups = labels.chosen(seq, sinks)
+    assert set(sinks.tolist()) <= {place for group in groups for place in group}
+    assert len(groups) <= labels.NAMED
     if seq > labels.NAMED:
-        assert min(np.diff(plain), default=9) > 1
+        assert np.diff([group[0] for group in groups]).min() > seq // labels.NAMED
+    else:
+        assert groups == [[place] for place in range(seq)]
 
 
-def test_more_sinks_than_an_axis_holds_are_cut():
-    assert len(labels.chosen(500, np.arange(400))) == labels.NAMED
+def test_neighbouring_sinks_share_a_name(tmp_path):
+    tokens = ["<s>", "Question", *["w"] * 98]
+    canvas = maps.attention_maps(tokens, [maps.Map("", np.eye(100))], np.array([0, 1]))
+    svg = saved(canvas, tmp_path)
+    assert svg.count(">&lt;s&gt; Question</text>") == 2
 
 
 @pytest.mark.parametrize("heads", [1, 2])
@@ -196,3 +200,17 @@ def test_timelines_of_any_size(depth, seq, sinks, tmp_path):
     shown = timelines.rows(found.heads, 8)
     svg = saved(timelines.timelines(["你"] * seq, found, shown), tmp_path)
     assert "[4F60] (" in svg
+
+
+def test_survival_draws_mean_and_interval_of_each_depth(tmp_path):
+    eta2 = np.array([[0.0, -0.1, 0.1], [0.2, 0.1, 0.4], [0.1, 0.0, 0.3]])
+    canvas = survival.survival(eta2, eta2 * 2, (0.5, 0.7), 1, 6)
+    svg = saved(canvas, tmp_path)
+    assert "n = 6" in svg
+    for axes, values, point in zip(canvas.axes, (eta2, eta2 * 2), (0.5, 0.7), strict=True):
+        stream, written = axes.get_lines()[:2]
+        np.testing.assert_array_equal(np.asarray(stream.get_ydata()), values[:, 0])
+        assert list(np.asarray(written.get_ydata())) == [point]
+        band = axes.collections[0].get_paths()[0].vertices
+        assert np.asarray(band)[:, 1].min() == values[:, 1].min()
+        assert np.asarray(band)[:, 1].max() == values[:, 2].max()

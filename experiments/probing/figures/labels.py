@@ -44,25 +44,38 @@ def label(token: str, longest: int = LONGEST) -> str:
 def name_tokens(
     axis: Axis, tokens: Sequence[str], marked: Int[np.ndarray, " marked"], *, rotation: float = 0
 ) -> None:
-    """Ticks with tokens, the marked ones red; where there are too many, only some others."""
-    at = chosen(len(tokens), marked)
-    size = 8.5 if len(at) <= 40 else 6.5
+    """Ticks with tokens, the marked ones red; where there are too many, only some others.
+
+    Marked tokens too near for two names share one, at the first of them.
+    """
+    groups = chosen(len(tokens), marked)
+    size = 8.5 if len(groups) <= 40 else 6.5
+    names = [label(" ".join(label(tokens[i]) for i in group), 2 * LONGEST) for group in groups]
     # A token may hold dollars, which are no mathematics here.
     axis.set_ticks(
-        at, [label(tokens[i]) for i in at], rotation=rotation, fontsize=size, parse_math=False
+        [group[0] for group in groups], names, rotation=rotation, fontsize=size, parse_math=False
     )
-    for place, tick in zip(at, axis.get_ticklabels(), strict=True):
-        if place in marked:
+    for group, tick in zip(groups, axis.get_ticklabels(), strict=True):
+        if group[0] in marked:
             tick.set(color=RED, fontweight="bold")
 
 
-def chosen(tokens: int, marked: Int[np.ndarray, " marked"]) -> list[int]:
-    """Places to name: all of up to NAMED tokens, else the marked ones and others between them."""
+def chosen(tokens: int, marked: Int[np.ndarray, " marked"]) -> list[list[int]]:
+    """Places to name, in groups that share a name: each of up to NAMED tokens by itself.
+
+    Of more, the marked ones and others between them, no two names nearer than there is room.
+    """
     if tokens <= NAMED:
-        return list(range(tokens))
+        return [[place] for place in range(tokens)]
     apart = -(-tokens // NAMED) + 1
-    names = sorted({int(i) for i in marked})[:NAMED]
+    groups: list[list[int]] = []
+    for place in sorted({int(i) for i in marked}):
+        if groups and place - groups[-1][0] < apart:
+            groups[-1].append(place)
+        else:
+            groups.append([place])
+    taken = [group[0] for group in groups]
     for place in range(0, tokens, apart):
-        if len(names) < NAMED and all(abs(place - other) >= apart for other in names):
-            names.append(place)
-    return sorted(names)
+        if all(abs(place - other) >= apart for other in taken):
+            groups.append([place])
+    return sorted(groups)

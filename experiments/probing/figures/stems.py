@@ -113,7 +113,7 @@ def _placed(dims: np.ndarray, sizes: np.ndarray, d: int, top: float) -> list[_Na
     """Each name above its stem, or beside it where another name or stem is in the way."""
     placed: list[_Name] = []
     for dim, size in zip(dims.tolist(), sizes.tolist(), strict=True):
-        wide, gap = 0.013 * d * len(str(dim)), 0.012 * d
+        wide, gap = 0.017 * d * len(str(dim)), 0.012 * d
         ways = [
             _Name(dim, dim, size + 0.035 * top, "center", dim - wide / 2, dim + wide / 2),
             _Name(dim, dim + gap, size - 0.02 * top, "left", dim + gap, dim + gap + wide),
