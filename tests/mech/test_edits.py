@@ -140,6 +140,13 @@ def test_a_random_direction_has_the_norm_of_the_tag_in_the_stream(world, added):
     assert float((unit[0] @ unit[1]).abs()) == pytest.approx(1)
 
 
+def test_the_control_of_removal_takes_away_what_moving_the_tag_puts_in(world):
+    moved, control = (
+        RandomDirection(where(), 3, added)(world.z, world.seen) for added in (False, True)
+    )
+    near(moved + control, 2 * world.z - at_heads(world.tags(SINKS) @ world.v))
+
+
 def test_swap_exchanges_two_tags(world):
     sinks, partners = ((2, 5), (4, 6)), ((3, 6), (7, 5))
     changed = Swap(Where((3,), sinks), partners)(world.z, world.seen)
