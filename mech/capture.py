@@ -6,6 +6,7 @@ through the final norm. Attention is read by the function that stands in for the
 ends, whether it ends well or not.
 """
 
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from ctr_kernels.sink_mass import SinkMass
+from mech import standing
 from mech.attention import pattern_rows
 from mech.blocks import decoder_blocks, unwrap
 from mech.errors import BadInput
@@ -65,8 +67,8 @@ def capture_blocks(
     and is not attended to, and positions are counted over real tokens, so that a padded sequence
     reads as it would alone. Arrays are float32 (float64 for a float64 model) on the CPU, wherever
     the model is. Raises BadInput on ids outside the vocabulary, a mask with a hole, a model in
-    training mode, attention that cannot be read, and activations of real tokens that are not
-    finite (the block is named).
+    training mode, attention that cannot be read, more tokens than learned positions,
+    and activations that are not finite (the block is named).
     """
     if model.training:
         raise BadInput("the model is in training mode: call model.eval() first")
@@ -87,11 +89,24 @@ def capture_blocks(
             inputs = _padded(real, model.device)
             model.base_model(tokens.to(model.device), use_cache=False, **inputs)
         except RuntimeError as error:
-            if pass_.layer is None or pass_.seen is not None:
+            # Attention of a model's own fails at once: it cannot use intervals of keys as a mask.
+            if pass_.layer != 0 or pass_.seen is not None or _from_standing(error):
                 raise
-            # Attention of a model's own cannot use intervals of keys as a mask.
             raise _unreadable(type(pass_.block).__name__) from error
+        except IndexError as error:
+            if pass_.layer is not None:
+                raise
+            raise BadInput(
+                f"{tokens.shape[1]} tokens are more than a {type(model).__name__} has positions "
+                "for: give shorter sequences"
+            ) from error
     return results
+
+
+def _from_standing(error: BaseException) -> bool:
+    """Whether attention did come to our function, and that failed or an edit in it."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_code.co_filename == standing.__file__ for frame, _ in frames)
 
 
 def _unreadable(name: str) -> BadInput:

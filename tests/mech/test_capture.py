@@ -9,7 +9,7 @@ import transformers
 from mech.blocks import decoder_blocks, unwrap
 from mech.capture import capture, capture_blocks
 from mech.errors import BadInput
-from mech.standing import reading
+from mech.standing import editing, reading
 
 
 @torch.no_grad()
@@ -197,6 +197,14 @@ def test_a_mask_by_query_and_key_is_read(llama, tokens):
 def test_biases_and_head_masks_are_refused_by_name(llama, tokens, name):
     with pytest.raises(BadInput, match=f"LlamaAttention passes `{name}`"), reading(llama, print):
         llama(tokens, **{name: torch.ones(1)})
+
+
+def test_an_error_of_an_edit_is_its_own(llama, tokens):
+    def broken(z, call):
+        raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"), editing(llama, {0: [broken]}):
+        capture_blocks(llama, tokens, lambda block: block)
 
 
 def test_reading_does_not_see_what_is_changed_later(llama, tokens):

@@ -150,5 +150,19 @@ def test_nothing_of_the_model_is_changed(tiny, tokens):
         assert torch.equal(value, before[name])
 
 
+@pytest.mark.parametrize("tiny", ["gpt2", "opt"], indirect=True)
+def test_more_tokens_than_learned_positions_are_refused(tiny):
+    with pytest.raises(BadInput, match=r"70 tokens are more than a (GPT2LMHead|OPTFor)"):
+        capture_blocks(tiny.model, torch.zeros(1, 70, dtype=torch.long), lambda block: None)
+
+
+@pytest.mark.parametrize("tiny", ["llama", "gemma3"], indirect=True)
+def test_more_tokens_than_a_rotary_model_was_made_for_are_read(tiny):
+    (first, *_) = capture_blocks(
+        tiny.model, torch.zeros(1, 70, dtype=torch.long), lambda block: block.received
+    )
+    np.testing.assert_allclose(first.sum(axis=-1), 70, rtol=1e-4)
+
+
 def close(found, true):
     np.testing.assert_allclose(found, true, atol=1e-11 * max(1, np.abs(true).max()), rtol=0)
