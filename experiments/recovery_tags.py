@@ -9,7 +9,7 @@ from experiments.recovery import Tally, alphas, compare, counted
 from mech.attention import pattern_columns
 from mech.capture import capture_blocks
 from mech.causal import elsewhere, intervene
-from mech.edits import Edit, RandomDirection, Remove, Swap, Transplant
+from mech.edits import Edit, Project, RandomDirection, Remove, Swap, Transplant
 from mech.heads import head_weights
 from mech.planted import expect
 from mech.planted.build import Planted
@@ -129,6 +129,7 @@ def effects(made: Planted, seed: int = 0) -> list[Effect]:
     moved = expect.Carried(whole.last | early, ~none)
     edits: list[tuple[str, list[Edit], expect.Carried]] = [
         ("remove the tags", [Remove(where)], expect.Carried(none, none)),
+        ("project the tags out", [Project(where)], expect.Carried(none, none)),
         ("swap SEP's and STOP's", [Swap(middle, last.sinks)], expect.Carried(owner == 1, ~none)),
         ("carry STOP's to segment 1", [Remove(first), Transplant(last, some)], moved),
         ("control: other tokens' values", [Remove(Where((layer,), others, (head,)))], whole),
