@@ -238,9 +238,11 @@ def _seen_by(
     """
     rows = triton.cdiv(low.shape[1], m)
     ahead = rows * m - low.shape[1]
-    # Queries that see nothing, and those that are not there, have low above every high.
-    low = torch.where(low <= high, low, keys)
-    lowest = torch.nn.functional.pad(low, (0, ahead), value=keys).unflatten(1, (rows, m)).amin(2)
+    # Queries that see nothing, and those that are not there, reach no key: from `never` to −1.
+    sees, never = low <= high, torch.iinfo(low.dtype).max
+    low = torch.where(sees, low, never)
+    high = torch.where(sees, high, -1)
+    lowest = torch.nn.functional.pad(low, (0, ahead), value=never).unflatten(1, (rows, m)).amin(2)
     highest = torch.nn.functional.pad(high, (0, ahead), value=-1).unflatten(1, (rows, m)).amax(2)
     start = torch.arange(0, keys, n, device=low.device, dtype=low.dtype)
     # [batch, key block, query block]

@@ -389,6 +389,31 @@ def test_triton_declines_what_it_cannot_do():
             sink_mass.on("triton")(*args, scaling=1.0)
 
 
+@settings(max_examples=200)
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(-1, 11)), min_size=1, max_size=20))
+def test_blocks_that_nobody_sees_are_not_computed(edges):
+    """The loop of a key block begins and ends with the query blocks that see one of its keys."""
+    seen_by = pytest.importorskip("ctr_kernels.sink_mass.triton")._seen_by
+    low, high = torch.tensor(edges, dtype=torch.int32).T.unsqueeze(1)
+    first, last = seen_by(low, high, 12, 4, 5)
+    for block in range(3):
+        keys = range(5 * block, min(5 * block + 5, 12))
+        # Of a block of queries only the reach of all of them together is known.
+        reach = [
+            [range(a, b + 1) for a, b in edges[i : i + 4] if a <= b]
+            for i in range(0, len(edges), 4)
+        ]
+        sees = [
+            4 * i
+            for i, rows in enumerate(reach)
+            if rows and min(r[0] for r in rows) <= keys[-1] and max(r[-1] for r in rows) >= keys[0]
+        ]
+        if sees:
+            assert (first[0, block], last[0, block]) == (sees[0], sees[-1] + 4)
+        else:
+            assert first[0, block] >= last[0, block]
+
+
 def test_triton_launches_on_the_device_of_its_argument(monkeypatch):
     devices = []
     device_of = torch.cuda.device_of
