@@ -50,7 +50,8 @@ def massive_found(
     spells: list[list[Spell]], first: Int[np.ndarray, " prompt"], ratio: float
 ) -> MassiveFound:
     """From every prompt's spells."""
-    at_first = [[s.token == f for s in found] for found, f in zip(spells, first, strict=True)]
+    starts = first.tolist()
+    at_first = [[s.token == f for s in found] for found, f in zip(spells, starts, strict=True)]
     groups: dict[tuple[bool, int, int], list[tuple[int, Spell]]] = {}
     for prompt, (found, marks) in enumerate(zip(spells, at_first, strict=True)):
         for spell, mark in zip(found, marks, strict=True):

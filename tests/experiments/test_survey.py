@@ -11,10 +11,12 @@ from experiments.probing.survey import survey
 from experiments.probing.survey_read import Reader
 from experiments.probing.survey_secondary import Tracks, places
 from experiments.probing.survey_sections import sections
+from experiments.probing.survey_streams import massive_found
 from experiments.probing.survey_weakening import weakening
 from experiments.serial import dumps
 from mech.errors import BadInput
 from mech.probes import reach
+from mech.probes.spells import NEVER, Spell
 from mech.trace import BlockTrace, Heads
 
 LAYERS, SEQ, PROMPTS = 12, 80, 6
@@ -95,7 +97,7 @@ def test_the_primary_sink_weakens_where_others_are_planted():
         track.score[4:8, 0] -= 0.25
     weak = weakening(found)
     assert weak.middle is not None
-    # Three of the four middle blocks and one of the eight others are weakened by 0.25... by 4:8.
+    # Blocks 4 to 7 of 12, all of the middle third and none of the others.
     assert weak.middle.mean == pytest.approx(-0.25)
     assert weak.with_number is not None
     assert weak.with_number.high < -0.5
@@ -235,3 +237,11 @@ def test_what_cannot_be_surveyed_is_refused(llama, ids):
     mask[2, :30] = 0
     with pytest.raises(BadInput, match="prompt 2 has 50 tokens"):
         survey(llama, ids, mask)
+
+
+def test_a_massive_first_token_is_told_from_a_later_one():
+    """Two prompts of which the second starts at token 3: an entry there is its first token's."""
+    spell = Spell(0, 3, 5, 1, NEVER, 4, 2e4, 1, 0.9, float("nan"))
+    found = massive_found([[spell], [spell]], np.array([0, 3]), 1000.0)
+    assert {(kind.at_first, kind.count) for kind in found.kinds} == {(False, 1), (True, 1)}
+    assert found.later == over_prompts(np.array([1.0, 0.0]))
