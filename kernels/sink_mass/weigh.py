@@ -1,7 +1,7 @@
 """exp(score − max) of a tile of scores in place, its row sums, and its column sums.
 
-The exponential is eˣ = 2ⁿ·2ᶠ with n = round(x·log₂e) and a polynomial for 2ᶠ, |f| ≤ 1/2: adds and
-multiplications only, so that the compiler makes vector instructions of the loop. Compiled
+The exponential is eˣ = 2ⁿ·eʳ with n = round(x·log₂e), r = x − n·ln 2 and a polynomial for eʳ: adds
+and multiplications only, so that the compiler makes vector instructions of the loop. Compiled
 functions carry `no_type_check`: a shape checker's wrapper around them is nothing that numba can
 compile.
 """
@@ -12,14 +12,15 @@ import numba
 import numpy as np
 from numpy.polynomial import Chebyshev, Polynomial
 
-# 2ᶠ to 2e-9, relative, on [−1/2, 1/2]: below the rounding of float32.
+# eʳ to 2e-9, relative, where |r| ≤ ln 2 / 2: below the rounding of float32.
 _POWERS = tuple(
     np.float32(c)
-    for c in Chebyshev.interpolate(np.exp2, 6, [-0.5, 0.5]).convert(kind=Polynomial).coef
+    for c in Chebyshev.interpolate(np.exp, 6, [-0.35, 0.35]).convert(kind=Polynomial).coef
 )
-# log₂e in two parts: x·log₂e − n keeps its last bits where x is large.
 _LOG2E = np.float32(np.log2(np.e))
-_LOG2E_REST = np.float32(np.log2(np.e) - np.float64(_LOG2E))
+# ln 2 in two parts: n times the first, of 15 bits, is exact, and so is what it leaves of x.
+_LN2 = np.float32(np.round(np.log(2) * 2**15) / 2**15)
+_LN2_REST = np.float32(np.log(2) - np.float64(_LN2))
 _ONE, _ZERO, _TWO = np.float32(1), np.float32(0), np.float32(2)
 # e^-87 is the least power above the denormal numbers: no sum that holds a 1 can tell it from 0.
 _LEAST = np.float32(-87)
@@ -30,19 +31,20 @@ _MAGNITUDE = np.int32(0x7FFFFFFF)
 _REORDERED = {"reassoc", "nsz", "contract"}
 
 
-@numba.njit(inline="always")
+# Not reordered: the two parts of ln 2 have to stay apart.
+@numba.njit(cache=True, nogil=True, fastmath={"contract"})
 @no_type_check
 def _power(x):
-    """(2ᶠ − 1, 2ⁿ) of eˣ = 2ⁿ·2ᶠ, |x| ≤ 87; NaN stays NaN."""
+    """(eʳ − 1, 2ⁿ) of eˣ = 2ⁿ·eʳ, |x| ≤ 87; NaN stays NaN."""
     n = np.rint(x * _LOG2E)
-    f = (x * _LOG2E - n) + x * _LOG2E_REST
+    r = (x - n * _LN2) - n * _LN2_REST
     p = _POWERS[6]
-    p = p * f + _POWERS[5]
-    p = p * f + _POWERS[4]
-    p = p * f + _POWERS[3]
-    p = p * f + _POWERS[2]
-    p = p * f + _POWERS[1]
-    return p * f, np.int32((np.int32(n) + 127) << 23).view(np.float32)
+    p = p * r + _POWERS[5]
+    p = p * r + _POWERS[4]
+    p = p * r + _POWERS[3]
+    p = p * r + _POWERS[2]
+    p = p * r + _POWERS[1]
+    return p * r, np.int32((np.int32(n) + 127) << 23).view(np.float32)
 
 
 @numba.njit(cache=True, nogil=True, fastmath=_REORDERED)

@@ -282,6 +282,17 @@ def test_whole_tiles_and_thousands_of_queries(generator, monkeypatch, measured):
     measured("sink_mass on a CPU, 4,500 tokens, relative error of received", error, "below 1e-5")
 
 
+def test_the_exponential_is_good_to_its_last_bits(measured):
+    """Rounded: the rest of x, the last step of the polynomial, its product and the sum with 1."""
+    exponentials = pytest.importorskip("ctr_kernels.sink_mass.weigh")._exponentials
+    x = np.linspace(-80, 0, 4001, dtype=np.float32)
+    found = x.copy()
+    exponentials(found, np.float32(0))
+    error = np.abs(found / np.exp(x.astype(np.float64)) - 1).max() / U
+    assert error < 4
+    measured("sink_mass, its exponential", f"{error:.2f} u", "below 4 u")
+
+
 def test_float64_keeps_its_digits_in_blocks(generator, monkeypatch):
     monkeypatch.setattr("ctr_kernels.sink_mass.blocked.SCORES", 1000)
     args, kwargs = arguments(CASES[5]._replace(sink=True), generator, torch.float64)
