@@ -218,7 +218,8 @@ def _grown(result: Result) -> Section:
         ("tokens", "attention", "T²", "whole pass", "peak above the model, GB"),
         rows,
         f"First {result.config.blocks} blocks, a process for each length, n = 1; CPU time relative "
-        f"to {first.seq:,} tokens. The peak does not grow with the number of blocks.",
+        f"to {first.seq:,} tokens. One block's arrays are in memory at a time, so that all blocks "
+        "need little more than a few.",
     )
     text = [
         f"Time in attention grows as T^{exponent(result, 'attention'):.2f}, the whole pass as "
