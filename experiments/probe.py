@@ -54,7 +54,7 @@ class Config:
 class Result:
     """Counts are a sequence's, with intervals over sequences; grids are over (layer, head).
 
-    survey, released: None where only the summary was asked for; refused says why a part that was
+    survey, released: None where not the whole was asked for; refused says why a part that was
     asked for is missing.
     """
 
@@ -72,6 +72,7 @@ class Result:
     features: dict[int, int]
     prompt: Prompted
     tagged: Tagged | None
+    whole: bool = False
     survey: "Survey | None" = None
     released: "Released | None" = None
     refused: tuple[str, ...] = ()
@@ -152,14 +153,18 @@ def _whole(
     from mech.errors import BadInput
 
     model, ids, epsilon = loaded.model, material.sequences, found.config.epsilon
+    every, tags, refused = None, None, [*found.refused]
     with progress.task("survey", len(ids.split(AT_ONCE))) as advance:
-        every = survey(model, ids, epsilon=epsilon, advance=advance)
+        try:
+            every = survey(model, ids, epsilon=epsilon, advance=advance)
+        except BadInput as error:  # too few layers for a span
+            refused.append(f"Not every kind of sink was sought: {error}.")
     with progress.task("tags", len(ids[1::2].split(AT_ONCE))) as advance:
         try:
-            tags, refused = look(model, ids, scores, epsilon, advance).released, ()
+            tags = look(model, ids, scores, epsilon, advance).released
         except BadInput as error:  # a family whose output matrix cannot be told apart by heads
-            tags, refused = None, (f"Tags were not measured: {error}.",)
-    return replace(found, survey=every, released=tags, refused=(*found.refused, *refused))
+            refused.append(f"Tags were not measured: {error}.")
+    return replace(found, whole=True, survey=every, released=tags, refused=tuple(refused))
 
 
 def _page(config: Config, loaded: "Loaded", ids: "Tensor") -> tuple[Page | None, *tuple[str, ...]]:
@@ -232,5 +237,5 @@ def _tags(result: Result) -> list[Section]:
 def _on_prompt(result: Result) -> Section:
     pages = [] if result.page is None else [result.page]
     found = prompted.section(result.prompt, result.heads, result.config.epsilon)
-    told = [] if result.survey is not None else [prompted.on_text(result.tagged)]
+    told = [] if result.whole else [prompted.on_text(result.tagged)]
     return replace(found, text=[*found.text, *told, *result.refused], pages=pages)

@@ -151,18 +151,19 @@ def test_the_summary_asks_less(llama, tmp_path):
     assert [s.title.split()[0] for s in probe.sections(result)] == ["Attention", "Outliers", "Do"]
 
 
-@pytest.mark.parametrize("refusing", ["experiments.probing.page", "experiments.probing.released"])
+@pytest.mark.parametrize("refusing", ["page.measure", "released.look", "survey.survey"])
 def test_what_cannot_be_measured_is_a_sentence(llama, ask, monkeypatch, refusing):
     def refuse(*_, **__):
         raise BadInput("this family is unknown")
 
-    name = "measure" if refusing.endswith("page") else "look"
-    monkeypatch.setattr(f"{refusing}.{name}", refuse)
+    monkeypatch.setattr(f"experiments.probing.{refusing}", refuse)
     _, result, stored, text = ask(llama)
     assert "this family is unknown." in text
     assert stored["refused"]
-    assert (result.page is None) == refusing.endswith("page")
-    assert (result.released is None) == refusing.endswith("released")
+    assert (result.page is None) == refusing.startswith("page")
+    assert (result.released is None) == refusing.startswith("released")
+    assert (result.survey is None) == refusing.startswith("survey")
+    assert "too few to ask the same" not in text  # nobody asked
 
 
 @pytest.mark.parametrize("name", PROMPTS)
