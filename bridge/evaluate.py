@@ -157,7 +157,9 @@ def _tail_losses(
     model: nn.Module, window: Int[Tensor, " seq"], count: int
 ) -> Float[Tensor, " tokens"]:
     """-log p of the last `count` tokens of a window, in float64 on the CPU."""
-    window = window.to(next(model.parameters()).device)
+    # A model on disk has weights on the meta device, and says itself where tokens go.
+    where = getattr(model, "device", None) or next(model.parameters()).device
+    window = window.to(where)
     logits = model(input_ids=window[None], use_cache=False).logits[0]
     begin = len(window) - count
     pieces = [

@@ -10,12 +10,16 @@ import transformers
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from bridge.evaluate import token_losses
 from mech.blocks import decoder_blocks
 from mech.capture import capture_blocks
+from mech.causal import intervene
+from mech.edits import RandomDirection
 from mech.errors import BadInput
 from mech.heads import head_weights
 from mech.ondisk import model_on_disk, resident
 from mech.quiet import quiet
+from mech.reach import Where
 
 CPU = torch.device("cpu")
 
@@ -118,6 +122,19 @@ def test_the_heads_can_be_asked_for(folder):
     model, expected = on_disk(folder), head_weights(in_memory(folder), 1)
     np.testing.assert_array_equal(head_weights(model, 1).W_K, expected.W_K)
     assert away(model)
+
+
+def test_interventions_and_losses_are_those_in_memory(folder, tokens):
+    """An edit in the metric of W_O asks for a block's weights while that block runs."""
+    found = []
+    for model in (on_disk(folder), in_memory(folder)):
+        with intervene(model, RandomDirection(Where((0, 2), sinks=((0,),)))) as changed:
+            found.append(token_losses(changed, tokens.flatten(), context=13, stride=7).nll)
+        found.append(token_losses(model, tokens.flatten(), context=13, stride=7).nll)
+    edited_on_disk, on_disk_plain, edited_in_memory, in_memory_plain = found
+    assert torch.equal(edited_on_disk, edited_in_memory)
+    assert torch.equal(on_disk_plain, in_memory_plain)
+    assert not torch.equal(edited_on_disk, on_disk_plain)
 
 
 class Watched:
