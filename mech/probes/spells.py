@@ -117,8 +117,8 @@ def _spell(taken: list[tuple[int, Step]], death: int, layers: int = 0) -> Spell:
 
 
 def _growth(step: Step) -> float:
-    """How much further from 0 the entry is after the block, 0 where it ends as no massive one."""
-    return abs(step.after - step.before) if step.now and abs(step.after) > abs(step.before) else 0.0
+    """How much further from 0 the entry is after the block; 0 where it is nearer."""
+    return abs(step.after - step.before) if abs(step.after) > abs(step.before) else 0.0
 
 
 def _part(taken: list[Step]) -> float:
