@@ -22,6 +22,7 @@ from experiments.figures import prompts as figures
 from experiments.probing.prompts import PROMPTS, chosen
 from experiments.progress import Progress
 from experiments.settings import BadOption, Reading
+from mech.capture import capture
 from mech.errors import BadInput
 from mech.load import load
 from mech.tokens import encode
@@ -113,8 +114,12 @@ def test_the_pictured_head_is_chosen_by_sinks_and_its_control_rests_less(llama):
     assert seen.sinks[-1] < len(prompt.ids) - tail(len(prompt.ids))
     np.testing.assert_allclose(seen.pattern.sum(axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(seen.control.pattern.sum(axis=1), 1, atol=1e-5)
-    resting = seen.pattern[:, seen.sinks].sum()
-    assert seen.control.pattern[:, seen.sinks].sum() < resting
+    pattern = capture(loaded.model, prompt.ids[None]).pattern[seen.layer, 0]
+    np.testing.assert_allclose(pattern[seen.head], seen.pattern, atol=1e-6)
+    alpha = pattern.sum(axis=1) / np.arange(pattern.shape[-1], 0, -1)
+    resting = alpha[:, seen.sinks].sum(axis=1)
+    resting[seen.head] = np.inf
+    assert seen.control.head == resting.argmin()
 
 
 def test_one_head_a_layer_has_no_control_and_no_bos(one_head, ask):
