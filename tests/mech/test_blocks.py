@@ -12,7 +12,7 @@ def test_blocks_of_every_family(tiny):
     assert {type(b).__name__ for b in blocks} <= {
         "LlamaDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer", "MistralDecoderLayer",
         "Gemma2DecoderLayer", "Gemma3DecoderLayer", "Phi3DecoderLayer", "GPTNeoXLayer",
-        "OPTDecoderLayer", "GPT2Block",
+        "OPTDecoderLayer", "GPT2Block", "GptOssDecoderLayer", "Olmo2DecoderLayer",
     }  # fmt: skip
 
 
