@@ -192,6 +192,7 @@ def _only(heads: Heads, chosen: list[int]) -> Heads:
         key=heads.key[:, shared],
         value=heads.value[:, shared],
         lse=heads.lse[:, chosen],
+        sink=None if heads.sink is None else heads.sink[chosen],
     )
 
 

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from bridge import evaluate
 from ctr_kernels.hard_threshold import hard_threshold
+from ctr_kernels.sink_mass import sink_mass
 from experiments.intervals import Interval, interval
 from experiments.progress import Advance, Progress
 from experiments.provenance import Inputs
@@ -122,13 +123,18 @@ def described(
         device=reading.device,
         dtype=str(loaded.model.dtype).removeprefix("torch."),
         threads=torch.get_num_threads(),
-        kernels={"hard_threshold": _kernel_here(reading.device)},
+        kernels=_kernels_here(reading.device, loaded.model.dtype),
     )
 
 
-def _kernel_here(device: str) -> str:
-    """The implementation that OATS' thresholding runs on this device."""
-    return hard_threshold.run(torch.ones(1, 2, device=device), 1).backend
+def _kernels_here(device: str, dtype: torch.dtype) -> dict[str, str]:
+    """The implementations that OATS' thresholding and the reading of attention run here."""
+    row = torch.ones(1, 2, device=device)
+    heads = torch.ones(1, 1, 2, 4, device=device, dtype=dtype)
+    return {
+        "hard_threshold": hard_threshold.run(row, 1).backend,
+        "sink_mass": sink_mass.run(heads, heads, heads, scaling=0.5).backend,
+    }
 
 
 def _windows(
