@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mech.errors import BadInput
+from mech.isometry import turned
 from mech.reach import Seen, Sinks, Where, Written, masked_rows, tokens_mask, written
 
 Z = Float[Tensor, "batch head query d_head"]
@@ -84,11 +85,13 @@ class Project:
 
 @dataclass(frozen=True)
 class RandomDirection:
-    """u_s = |v_s W_O| r_s / |r_s W_O|, w'_s = w_s: a tag of the same norm that points anywhere.
+    """u_s for v_s, w'_s = w_s: in the stream ⟨u_s, u_t⟩ = ⟨v_s, v_t⟩ and ⟨u_s, v_t⟩ = 0.
 
-    r_s is normal in the head's space, one a (layer, head, place in the list of sinks), the same
-    for every sequence, whatever the batch. With `added` the tag stays and the random one is
-    subtracted beside it: the control of Remove, as large a change in a direction of no meaning.
+    So what a head writes for its sinks is as long as before at every token, and orthogonal to all
+    its tags. Drawn from normal vectors in the head's space, one a (layer, head, place in the list
+    of sinks), whatever the batch (mech/isometry.py). With `added` the tags stay and the random
+    ones are subtracted beside them: the control of Remove, as large a change in directions of no
+    meaning. Raises BadInput where a sequence's tags leave a head no room for it.
     """
 
     where: Where
@@ -180,14 +183,16 @@ def _mean(tags: Written) -> Float[Tensor, "batch head 1 sink"]:
 def _elsewhere(
     tags: Written, seen: Seen, where: Where, seed: int
 ) -> Float[Tensor, "batch head sink d_head"]:
-    """A vector of no meaning for every v_s, as long in the stream."""
-    metric = seen.metric(where)
+    """A vector of no meaning for every v_s (mech/isometry.py)."""
     generator = torch.Generator().manual_seed(seed * 1009 + seen.layer)
-    drawn = torch.randn(tags.value.shape[1:], generator=generator, dtype=torch.float64)
-    random = drawn.to(tags.value)
-    return (_norm(tags.value, metric) / _norm(random, metric))[..., None] * random
-
-
-def _norm(x: Float[Tensor, "*any d_head"], metric: Tensor) -> Float[Tensor, "*any"]:
-    """|x W_O|."""
-    return ((x @ metric) * x).sum(dim=-1).clamp(min=0).sqrt()
+    shape = seen.query.shape[1], tags.value.shape[3]
+    # Place by place, for all heads: neither a wider list nor other heads change what is drawn.
+    draws = [
+        torch.randn(shape, generator=generator, dtype=torch.float64)
+        for _ in range(tags.value.shape[2])
+    ]
+    if not draws:
+        return tags.value
+    drawn = where.heads_of(torch.stack(draws, dim=1)[None])[0].to(tags.value.device)
+    named = tags.sees.any(dim=2)
+    return turned(tags.value, named, seen.metric(where), drawn).to(tags.value)

@@ -30,6 +30,7 @@ from mech.edits import (
     Swap,
     Transplant,
 )
+from mech.errors import BadInput
 from mech.probes import sinks
 from mech.reach import Sinks, Where
 
@@ -50,13 +51,16 @@ class Plan(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One edit; every interval is of paired differences with the untouched model, by sequence."""
+    """One edit; every interval is of paired differences with the untouched model, by sequence.
+
+    None for what cannot change; all None where a head has no room for random directions.
+    """
 
     column: str
     edit: str
     control: bool
-    nll: Interval
-    mass: Interval
+    nll: Interval | None
+    mass: Interval | None
     ari: Interval | None
     release: Interval | None
 
@@ -191,13 +195,13 @@ def by_head(plan: Plan, places: Sequence[tuple[int, int]]) -> Iterator[Trial]:
     """The strongest heads, one at a time: late sinks' and the first token's tags."""
     for layer, head in places:
         column = f"late sinks and first token, head {head} of layer {layer}"
-        for name in ("remove", "block the key"):
-            kind, _ = KINDS[name]
+        for name in ("remove", "remove: random direction of equal norm", "block the key"):
+            kind, control = KINDS[name]
 
             def edits(rows: slice, kind=kind, layer=layer, head=head) -> list[Edit]:
                 return [kind(Where((layer,), plan.both[rows], (head,)))]
 
-            yield Trial(column, name, False, edits, (layer,))
+            yield Trial(column, name, control, edits, (layer,))
 
 
 def watched(plan: Plan, look: Look, layers: int) -> Watched:
@@ -207,17 +211,22 @@ def watched(plan: Plan, look: Look, layers: int) -> Watched:
     return Watched(plan.both, layer, head, min(layer + RELEASE, layers - 1), labels)
 
 
-def row(trial: Trial, plain: Outcome, after: Outcome) -> Row:
-    """Paired differences; the mass is that of all layers behind the first edited one."""
-    later = slice(trial.layers[0] + 1, None)
+def row(trial: Trial, plain: Outcome, after: Outcome, where: Watched) -> Row:
+    """Paired differences; the mass is that of all layers behind the first edited one.
+
+    None for what lies before the first edit: it cannot change.
+    """
+    first = min(trial.layers)
+    later = slice(first + 1, None)
+    any_later = first + 1 < len(plain.mass)
     return Row(
         trial.column,
         trial.edit,
         trial.control,
         interval(after.nll - plain.nll),
-        interval(after.mass[later].mean(axis=0) - plain.mass[later].mean(axis=0)),
-        _paired(plain.ari, after.ari),
-        _paired(plain.release, after.release),
+        interval((after.mass - plain.mass)[later].mean(axis=0)) if any_later else None,
+        _paired(plain.ari, after.ari) if first <= where.layer else None,
+        _paired(plain.release, after.release) if first <= where.after else None,
     )
 
 
@@ -238,6 +247,11 @@ def table(
     advance("untouched")
     found = []
     for trial in rows:
-        found.append(row(trial, plain, outcome(model, ids, trial.edits, where)))
+        try:
+            found.append(row(trial, plain, outcome(model, ids, trial.edits, where), where))
+        except BadInput:  # no direction is left: a row that says so is better than no table
+            if "random direction" not in trial.edit:
+                raise
+            found.append(Row(trial.column, trial.edit, trial.control, None, None, None, None))
         advance(trial.edit)
     return plain, found

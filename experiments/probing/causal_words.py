@@ -41,6 +41,12 @@ def verdict(rows: Sequence[Row]) -> list[str]:
         removed = found[column, "remove"]
         control = found[column, "remove: random direction of equal norm"]
         blocked = found[column, "block the key"]
+        if removed is None or control is None or blocked is None:
+            lines.append(
+                f"{column[:1].upper()}{column[1:]}: a sequence has so many sinks that no direction "
+                "is left for the control; nothing is said of a cause."
+            )
+            continue
         lines.append(
             f"{column[:1].upper()}{column[1:]}: removing the tags changes the loss by "
             f"{_signed(removed)} nats, a random direction of equal norm by {_signed(control)}, "

@@ -15,6 +15,7 @@ from experiments.intervals import Interval, interval
 from experiments.report import Section, Table
 from mech.probes import agreement, catch, sinks, tags
 from mech.probes.agreement import Grouping
+from mech.probes.spectra import effective_rank
 from mech.trace import BlockTrace
 
 FEWEST = 6  # sequences: an interval of less would be too narrow
@@ -27,7 +28,8 @@ class Marked(NamedTuple):
     share: Σ_s A[q, s], mean over the queries after the first sink. part: the tags' share of the
     head's output, and norm: the strongest tag over the stream's norm, medians over caught tokens.
     later, first: mean cosine between tags of two later sinks, and of a later sink and the first
-    token; NaN without them. reads, writes: what the head gets and gives, grouped by sink.
+    token; NaN without them. reads, writes: what the head gets and gives, grouped by sink. rank:
+    the effective rank of its W_O.
     """
 
     labels: Int[np.ndarray, " seq"]
@@ -38,10 +40,15 @@ class Marked(NamedTuple):
     first: float
     reads: Grouping
     writes: Grouping
+    rank: float
 
 
 class Head(NamedTuple):
-    """Means over the usable sequences."""
+    """Means over the usable sequences.
+
+    eta2_above, ari_above: above contiguous segments of the same sequence, so the interval is of
+    paired differences. rank: the effective rank of the head's W_O, of d_head directions.
+    """
 
     layer: int
     head: int
@@ -54,9 +61,11 @@ class Head(NamedTuple):
     eta2_above: Interval
     ari: Interval
     ari_contiguous: Interval
+    ari_above: Interval
     ari_shuffled: Interval
     reads_ari: Interval
     reads_above: Interval
+    rank: float
 
 
 class Curve(NamedTuple):
@@ -120,6 +129,7 @@ def marked(
         first=float(cosine[0, 1:].mean()) if at[0] == 0 else float("nan"),
         reads=agreement.grouping(block.resid_pre[row, kept], labels[kept]),
         writes=agreement.grouping(block.z[row, head, kept], labels[kept]),
+        rank=float(effective_rank(np.linalg.svd(W_O[0], compute_uv=False))),
     )
 
 
@@ -159,9 +169,11 @@ def _head(layer: int, head: int, found: list[Marked]) -> Head:
         eta2_above=over([each.writes.eta2 - each.writes.eta2_contiguous for each in found]),
         ari=over([each.writes.ari for each in found]),
         ari_contiguous=over([each.writes.ari_contiguous for each in found]),
+        ari_above=over([each.writes.ari - each.writes.ari_contiguous for each in found]),
         ari_shuffled=over([each.writes.ari_shuffled for each in found]),
         reads_ari=over([each.reads.ari for each in found]),
         reads_above=over([each.reads.eta2 - each.reads.eta2_contiguous for each in found]),
+        rank=found[0].rank,
     )
 
 
@@ -192,13 +204,7 @@ def section(released: Released) -> Section:
     """The table of heads, and what it says about each of the three steps."""
     title = "Catch, tag, release on text"
     if not released.heads:
-        return Section(
-            title,
-            [
-                f"No head has two sinks in {FEWEST} of the {released.judged} judged sequences: too "
-                "few to ask what becomes of the tokens that they catch."
-            ],
-        )
+        return Section(title, [_nothing(released.judged)])
     rows = [
         (
             f"{h.layer}.{h.head}",
@@ -211,37 +217,61 @@ def section(released: Released) -> Section:
             _span(h.eta2_above),
             _span(h.ari),
             _span(h.ari_contiguous),
+            _span(h.ari_above),
             _span(h.ari_shuffled),
             _span(h.reads_ari),
+            f"{h.rank:.0f}",
         )
         for h in released.heads
     ]
     columns = (
         "block.head", "n", "attention caught", "tags' part of the output", "tag / stream norm",
         "cosine of later tags", "… and the first's", "η² above segments", "ARI",
-        "ARI, segments", "ARI, shuffled", "ARI of its input",
+        "ARI, segments", "ARI above them, paired", "ARI, shuffled", "ARI of its input",
+        "rank of W_O",
     )  # fmt: skip
     caption = (
         "Heads chosen by their later sinks on other sequences; n of "
         f"{released.judged} sequences have two sinks with three tokens each; means with 95% "
         "intervals over these. ARI: of k-means on the head's outputs with the sink attended to "
         f"most, if that is {LEAST} at least; segments: with random contiguous cuts; shuffled: with "
-        "the labels in random order. Tag / stream norm: of the tag that a token got from its sink."
+        "the labels in random order; paired: differences of the same sequence. Tag / stream norm: "
+        "of the tag that a token got from its sink. Rank of W_O: effective, of the head's own rows."
     )
     return Section(title, [*_words(released)], [Table(columns, rows, caption)])
+
+
+def _nothing(judged: int) -> str:
+    if judged < FEWEST:
+        return (
+            f"{judged} judged sequence{'' if judged == 1 else 's'}, but {FEWEST} with two sinks "
+            "are needed to ask what becomes of the tokens that sinks catch: nothing is said."
+        )
+    return (
+        f"No head has two sinks in {FEWEST} of the {judged} judged sequences: too few to ask what "
+        "becomes of the tokens that they catch."
+    )
 
 
 def _words(released: Released) -> list[str]:
     best = released.heads[0]
     lines = [
         f"Head {best.head} of block {best.layer} gives {best.share.mean:.0%} of its attention to "
-        f"its sinks (after the first). Its outputs group by sink with ARI {best.ari} against "
-        f"{best.ari_contiguous} for random segments: "
-        + ("a tag." if best.ari.low > best.ari_contiguous.high else "no tag beyond neighbourhood.")
+        f"its sinks (after the first). Its outputs group by sink with ARI {best.ari}, "
+        f"{best.ari_above} above random segments of the same sequence (n = {best.ari_above.n}): "
+        + _shown(best.ari_above)
     ]
     if released.curve is not None:
         lines.append(_release_words(best, released.curve))
     return lines
+
+
+def _shown(above: Interval) -> str:
+    if above.low > 0:
+        return "a tag beyond neighbourhood is shown."
+    if above.high < 0:
+        return "they agree less than neighbourhood does."
+    return "a tag beyond neighbourhood is not shown."
 
 
 def _release_words(best: Head, curve: Curve) -> str:

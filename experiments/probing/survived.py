@@ -14,13 +14,12 @@ def section(released: Released) -> Section:
     if released.curve is None or not released.heads:
         return found
     best, curve = released.heads[0], released.curve
-    written = best.eta2_above.mean, best.ari.mean - best.ari_contiguous.mean
     caption = (
         f"How far the tokens that head {best.head} of block {best.layer} caught at different sinks "
         "lie apart in the stream, by depth, above the same number of contiguous segments cut at "
         f"random (zero): means and 95% intervals over n = {curve.n} sequences, each depth by "
         "itself. Grey: the block that writes the tag; before it nothing has been written. "
-        "Diamond: the same of the head's own output."
+        "Diamond: the same of the head's own output, with the interval of its paired differences."
     )
-    drawn = survival(curve.eta2, curve.ari, written, best.layer, curve.n)
+    drawn = survival(curve.eta2, curve.ari, (best.eta2_above, best.ari_above), best.layer, curve.n)
     return replace(found, pictures=[*found.pictures, Picture("tag-survival", drawn, caption)])

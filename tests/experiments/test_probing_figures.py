@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
+from experiments.intervals import Interval
 from experiments.probing.figures import coloured, labels, maps, stems, survival, timelines
 from experiments.report import RED
 
@@ -204,13 +205,15 @@ def test_timelines_of_any_size(depth, seq, sinks, tmp_path):
 
 def test_survival_draws_mean_and_interval_of_each_depth(tmp_path):
     eta2 = np.array([[0.0, -0.1, 0.1], [0.2, 0.1, 0.4], [0.1, 0.0, 0.3]])
-    canvas = survival.survival(eta2, eta2 * 2, (0.5, 0.7), 1, 6)
+    points = Interval(0.5, 0.25, 0.625, 6), Interval(0.7, 0.6, 0.9, 6)
+    canvas = survival.survival(eta2, eta2 * 2, points, 1, 6)
     svg = saved(canvas, tmp_path)
     assert "n = 6" in svg
-    for axes, values, point in zip(canvas.axes, (eta2, eta2 * 2), (0.5, 0.7), strict=True):
+    for axes, values, point in zip(canvas.axes, (eta2, eta2 * 2), points, strict=True):
         stream, written = axes.get_lines()[:2]
         np.testing.assert_array_equal(np.asarray(stream.get_ydata()), values[:, 0])
-        assert list(np.asarray(written.get_ydata())) == [point]
-        band = axes.collections[0].get_paths()[0].vertices
+        assert list(np.asarray(written.get_ydata())) == [point.mean]
+        band, bar = (each.get_paths()[0].vertices for each in axes.collections)
+        np.testing.assert_allclose(np.asarray(bar)[:, 1], point[1:3])
         assert np.asarray(band)[:, 1].min() == values[:, 1].min()
         assert np.asarray(band)[:, 1].max() == values[:, 2].max()

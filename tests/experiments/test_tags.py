@@ -5,7 +5,7 @@ import pytest
 import torch
 import transformers
 
-from experiments.intervals import Interval
+from experiments.intervals import Interval, interval
 from experiments.probing import causal, causal_words, release, repeats
 from experiments.probing.causal import BOTH, LATE, Plan, Row
 from experiments.probing.effects_of_edits import Watched, losses, outcome
@@ -87,11 +87,44 @@ def test_the_stream_is_read_at_every_depth_and_too_few_sequences_are_none():
     released = found.curve.ari[:, 1] > 0.2
     assert released.tolist() == [False, False, True, False]
     section = release.section(found)
-    assert "a tag." in section.text[0]
+    assert "a tag beyond neighbourhood is shown." in section.text[0]
+    differences = [c.writes.ari - c.writes.ari_contiguous for c in cases if c is not None]
+    assert found.heads[0].ari_above == interval(np.array(differences))
+    assert f"{found.heads[0].ari_above} above random segments" in section.text[0]
+    assert len(section.tables[0].columns) == len(section.tables[0].rows[0])
     few = measure([(2, 0)], [[*cases[:-1], None]], states)
     assert few.heads == []
     assert few.curve is None
     assert f"two sinks in {FEWEST} of the {FEWEST} judged" in release.section(few).text[0]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (0.01, 0.6, "is shown."),
+        (-0.01, 0.6, "is not shown."),
+        (-0.6, -0.01, "less than neighbourhood does."),
+    ],
+)
+def test_the_paired_difference_says_whether_there_is_a_tag(low, high, said):
+    """ARI 0.435 [0.105, 0.766] and 0.089 [0.032, 0.154] overlap, which says nothing."""
+    cases = [marked(planted(seed, alike=False), 0, 0, W_O, 0.1) for seed in range(FEWEST)]
+    found = measure([(2, 0)], [cases], np.zeros((1, FEWEST, SEQ, D_MODEL)))
+    head = found.heads[0]._replace(
+        ari=Interval(0.435, 0.105, 0.766, 6),
+        ari_contiguous=Interval(0.0887, 0.0323, 0.154, 6),
+        ari_above=Interval((low + high) / 2, low, high, 6),
+    )
+    text = release.section(found._replace(heads=[head], curve=None)).text
+    assert len(text) == 1
+    assert text[0].endswith(said)
+
+
+@pytest.mark.parametrize(("judged", "said"), [(0, "0 judged sequences"), (1, "1 judged sequence,")])
+def test_fewer_sequences_than_are_asked_for_are_named(judged, said):
+    text = release.section(release.Released([], None, judged)).text[0]
+    assert text.startswith(said)
+    assert "6 of the" not in text
 
 
 def test_heads_are_chosen_by_their_guarded_later_sinks():
@@ -109,7 +142,7 @@ def model():
     config = transformers.LlamaConfig(
         vocab_size=59, hidden_size=24, intermediate_size=28, num_hidden_layers=5,
         num_attention_heads=4, num_key_value_heads=2, initializer_range=0.4,
-        max_position_embeddings=128,
+        head_dim=12, max_position_embeddings=128,
     )  # fmt: skip
     return transformers.LlamaForCausalLM(config).eval()
 
@@ -141,7 +174,15 @@ def test_every_trial_runs_and_is_paired_with_the_untouched_model(model, ids):
         own = model(ids, labels=ids).loss
     assert plain.nll.mean() == pytest.approx(float(own), rel=1e-5)
     found = {(row.column, row.edit): row for row in rows}
-    assert all(row.nll.n == 3 and row.ari is not None and row.ari.n == 2 for row in rows)
+    assert all(row.nll.n == 3 for row in rows)
+    # The watched head is in layer 1, and its groups are looked for behind layer 3.
+    assert [row.ari is None for row in rows] == [trial.layers[0] > 1 for trial in trials]
+    assert all(row.release is not None and row.release.n == 2 for row in rows)
+    behind = causal.by_head(PLAN, [(4, 1)])
+    assert all(
+        row.ari is row.release is row.mass is None
+        for row in causal.table(model, ids, list(behind), watched, lambda _: None)[1]
+    )
     # Late sinks removed cannot cost what is not there: sequence 2 has none, the others do.
     assert found[LATE, "remove"].nll != found[LATE, "block the key"].nll
     assert found[BOTH, "remove"].nll != found[LATE, "remove"].nll
@@ -180,7 +221,12 @@ def test_copies_are_scored_apart(model, ids):
     found = repeats.measure(model, ids, PLAN, 0.1, lambda _: None)
     assert found[0].edit == "untouched"
     assert found[0].first.mean == pytest.approx(found[0].second.mean, abs=2)
-    assert len(repeats.PASSES * [0]) == len(found) + 1
+    # Its 18 sinks leave heads of 12 no room: that control is left out, and nothing else.
+    assert [row.edit for row in found if "random direction" in row.edit] == []
+    assert len(found) == repeats.PASSES - 2
+    rare = repeats.measure(model, ids, PLAN, 0.9, lambda _: None)
+    assert len(rare) == repeats.PASSES - 1
+    assert rare[2].edit == "… random direction of equal norm"
     assert repeats.measure(model, ids[:, :40], PLAN, 0.1, lambda _: None)[0].first.n == 7
     assert len(causal_words.repeats_section(found).tables[0].rows) == len(found)
 

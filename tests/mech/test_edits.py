@@ -126,7 +126,8 @@ def test_project_leaves_nothing_along_the_tag_in_the_stream(world):
 
 @pytest.mark.parametrize("added", [False, True])
 def test_a_random_direction_has_the_norm_of_the_tag_in_the_stream(world, added):
-    single = Where((3,), ((2,), (4,)), CHOSEN)
+    """Of the sum of all sinks' tags, at every token, though they are not orthogonal."""
+    single = Where((3,), SINKS, CHOSEN)
     changed = RandomDirection(single, 5, added)(world.z, world.seen)
     tag = world.tags(single.sinks) @ world.v
     written = changed - world.z + (0 if added else at_heads(tag))
@@ -135,9 +136,41 @@ def test_a_random_direction_has_the_norm_of_the_tag_in_the_stream(world, added):
     again = RandomDirection(single, 5, added)(world.z, world.seen)
     near(changed, again)
     assert (changed - RandomDirection(single, 6, added)(world.z, world.seen)).abs().max() > 0.01
-    # The same direction in both sequences, so that batches do not matter.
-    unit = torch.nn.functional.normalize(written[:, CHOSEN[0], 6], dim=-1)
-    assert float((unit[0] @ unit[1]).abs()) == pytest.approx(1)
+    # Neither the other sequence of the batch nor the width of its list of sinks matters.
+    alone = world.seen._replace(
+        **{
+            name: getattr(world.seen, name)[1:]
+            for name in ("query", "key", "value", "lse", "low", "high")
+        }
+    )
+    where_alone = Where((3,), SINKS[-1:], CHOSEN)
+    near(RandomDirection(where_alone, 5, added)(world.z[1:], alone), changed[1:])
+    # Nor do the other heads.
+    all_heads = RandomDirection(Where((3,), SINKS), 5, added)(world.z, world.seen)
+    near(all_heads[:, list(CHOSEN)], changed[:, list(CHOSEN)])
+
+
+@pytest.mark.parametrize("sinks", [SINKS, ((2, 5, 0), (4,)), ((), (3, 4))])
+def test_a_random_direction_has_nothing_of_any_tag_of_its_head(world, sinks):
+    """A W_O of low rank makes two drawn vectors alike in the stream; not these."""
+    world.W_O[:] = world.W_O @ torch.diag(10.0 ** -torch.arange(D_MODEL).double().clamp(max=4))
+    gram = world.W_O @ world.W_O.mT
+    seen = world.seen._replace(gram=lambda: gram)
+    change = RandomDirection(Where((3,), sinks, CHOSEN), 1, added=True)(world.z, seen) - world.z
+    written, tags = (torch.einsum("bhqd,hdm->bhqm", x, world.W_O) for x in (change, world.v))
+    for row, tokens in enumerate(sinks):
+        for head in CHOSEN:
+            for s in tokens:
+                if world.tags(sinks)[row, head, :, s].any():
+                    cosine = torch.cosine_similarity(written[row, head], tags[row, head, s], dim=-1)
+                    assert float(cosine.abs().max()) < 1e-8
+        assert (written[row].abs().max() > 1e-3) == bool(tokens)
+
+
+def test_tags_that_fill_all_that_a_head_can_write_leave_no_control(world):
+    sinks = (tuple(range(3, 7)), ())  # 4 tags and 4 controls do not fit into 7 dimensions
+    with pytest.raises(BadInput, match="no direction is left"):
+        RandomDirection(Where((3,), sinks), 1)(world.z, world.seen)
 
 
 def test_the_control_of_removal_takes_away_what_moving_the_tag_puts_in(world):

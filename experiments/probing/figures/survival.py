@@ -9,6 +9,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from experiments.intervals import Interval
 from experiments.pictures import figure
 from experiments.report import BLUE, INK, ORANGE
 
@@ -16,14 +17,15 @@ from experiments.report import BLUE, INK, ORANGE
 def survival(
     eta2: Float[np.ndarray, "depth 3"],
     ari: Float[np.ndarray, "depth 3"],
-    written: tuple[float, float],
+    written: tuple[Interval, Interval],
     layer: int,
     n: int,
 ) -> Figure:
     """Two panels, η² and ARI above the null: mean and interval of each depth.
 
-    The columns are mean, low, high. layer: the block that writes the tag; written: the means of
-    its head's own output, points on the same scale, so that what is lost on the way can be seen.
+    The columns are mean, low, high. layer: the block that writes the tag; written: its head's own
+    output, points with their intervals on the same scale, so that what is lost on the way can be
+    seen.
     """
     canvas, panels = figure(11.5, 4.0, columns=2)
     for axes, values, point, name, colour in (
@@ -35,7 +37,11 @@ def survival(
         axes.fill_between(depth, low, high, color=colour, alpha=0.3, linewidth=0)
         axes.plot(depth, mean, color=colour, marker="o", markersize=3.5, label="stream")
         label = f"the head's output, block {layer}"
-        axes.plot([layer + 0.5], [point], "D", color=INK, markersize=6, label=label)
+        reach = [[point.mean - point.low], [point.high - point.mean]]
+        axes.errorbar(
+            [layer + 0.5], [point.mean], yerr=reach, fmt="D", color=INK, markersize=6, capsize=3,
+            label=label,
+        )  # fmt: skip
         axes.axhline(0, color=INK, linewidth=0.8, linestyle=":")
         axes.axvspan(layer, layer + 1, color="#999999", alpha=0.18, linewidth=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
