@@ -21,8 +21,9 @@ from experiments.threads import settle
 from mech import tokens
 from mech.capture import capture_blocks
 from mech.load import Loaded, load
-from mech.probes import sinks
+from mech.probes import reach, sinks
 from mech.probes.sinks import Agreement
+from mech.trace import BlockTrace
 
 EPSILON = 0.1
 AT_ONCE = 4  # sequences in one pass
@@ -39,7 +40,7 @@ class Material(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """nll: nats a token, one mean a window. scores: alpha of equation 1."""
+    """nll: nats a token, one mean a window. scores: alpha, as `sink_scores` reads it."""
 
     nll: Float[np.ndarray, " windows"]
     scores: Float[np.ndarray, "layer sequences head key"]
@@ -175,13 +176,36 @@ def window_losses(
 def sink_scores(
     model: PreTrainedModel, ids: Int[Tensor, "sequences seq"], advance: Advance
 ) -> Float[np.ndarray, "layer sequences head key"]:
-    """alpha of equation 1 for every layer, sequence, query head and key."""
+    """alpha for every layer, sequence, query head and key.
+
+    Of equation 1; in a block with a window over the queries that see the key (`windowed_score`).
+    """
     found = []
     for group in ids.split(AT_ONCE):
-        scores = capture_blocks(model, group, lambda block: sinks.score(block.received))
-        found.append(np.stack(scores))
+        found.append(np.stack(capture_blocks(model, group, _score)))
         advance("sinks")
     return np.concatenate(found, axis=1)
+
+
+def _score(block: BlockTrace) -> Float[np.ndarray, "sequences head key"]:
+    causal = reach.causal_reach(block.real)
+    if (block.reach == causal)[block.real].all():
+        return sinks.score(block.received)
+    return windowed_score(block, causal)
+
+
+def windowed_score(
+    block: BlockTrace, causal: Int[np.ndarray, "sequences key"]
+) -> Float[np.ndarray, "sequences head key"]:
+    """Received over reach, and 0 where a window makes sinks of a head without preference.
+
+    Equation 1 would divide by queries that cannot see the key. A key that is countable in full
+    attention but not behind the window (`reach.countable`) is no evidence of a sink, and has none;
+    the tail stays as it is, for it is counted apart.
+    """
+    null = reach.null_received(block.heads.low, block.heads.high, block.real)
+    doubtful = (causal > sinks.SUPPORT) & ~reach.countable(block.reach, null, epsilon=EPSILON)
+    return np.where(doubtful[:, None], 0, sinks.score(block.received, block.reach))
 
 
 def counts(

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from experiments import pictures
 from experiments.intervals import Interval
 from experiments.report import Picture, Section, Table
+from mech.probes.sinks import SUPPORT
 
 BUSIEST = 8
 """Layers to name."""
@@ -33,10 +34,12 @@ def section(
             ("later tokens, guarded", f"{later.mean:.1f}", _span(later)),
             ("all, as the papers count", f"{raw.mean:.1f}", _span(raw)),
         ],
-        f"Keys that receive more than {epsilon} of the attention on average (equation 1), every "
-        f"query head of every layer, n = {n} sequences of {seq} tokens of {text}. Guarded: the "
-        "last 16 tokens are left out, where any head that looks at its neighbours passes the "
-        "threshold.",
+        f"Keys that receive more than {epsilon} of the attention on average (equation 1 of Gu et "
+        f"al. 2025, arXiv:2410.10781), every query head of every layer, n = {n} sequences of {seq} "
+        f"tokens of {text}, bootstrap intervals over sequences. Guarded: the last {SUPPORT} tokens "
+        "are left out, where any head that looks at its neighbours passes the threshold. In layers "
+        "with a window the mean is over the queries that see the key, and keys that few see are "
+        "left out.",
     )
     picture = Picture(
         "sink-grid",

@@ -13,7 +13,11 @@ from mech.probes import dormant, massive, outliers, reach, sinks, spells
 from mech.trace import BlockTrace
 
 NEARLY = 100.0
-"""Medians from which a token is left out of the ordinary ones, and called nearly massive."""
+"""Medians of the state from which a token is called nearly massive (if it is also above 100).
+
+A token is ordinary when no entry of it exceeds as many medians, however small: one token of a
+hundred times the others' size decides a deviation over all.
+"""
 
 
 class Reduced(NamedTuple):
@@ -22,8 +26,9 @@ class Reduced(NamedTuple):
     exact: equation 1, guarded by support. seen: the same per reachable key, at countable keys.
     score: mean α over heads. heads_on: heads of which the key is a guarded sink. cosine: to the
     first token after this block; attn_along, mlp_along: what the writes add along its direction.
-    hits: ordinary tokens in which a dimension exceeds six medians. large: tokens in which the
-    stream exceeds 6. deviation: of each dimension over the tokens.
+    entering: the first token's norm before this block. hits: ordinary tokens in which a dimension
+    exceeds six medians. deviation: of each dimension over the ordinary tokens, because a few
+    massive ones would pass for a feature of all; 0 where there are none.
     """
 
     exact: reach.Counted
@@ -35,6 +40,7 @@ class Reduced(NamedTuple):
     score: Float[np.ndarray, "batch seq"]
     heads_on: Int[np.ndarray, "batch seq"]
     norm: Float[np.ndarray, "batch seq"]
+    entering: Float[np.ndarray, " batch"]
     cosine: Float[np.ndarray, "batch seq"]
     attn_along: Float[np.ndarray, "batch seq"]
     mlp_along: Float[np.ndarray, "batch seq"]
@@ -88,7 +94,10 @@ def reduce_block(block: BlockTrace, epsilon: float, before: Entries, after: Entr
     ends = block.resid_pre, block.resid_post, block.attn_write, block.mlp_write
     state = block.resid_post[rows, first]
     direction = _unit(state)
-    hits, ordinary = _hits(block.resid_post, real & ~nearly)
+    size = np.abs(block.resid_post)
+    median = np.median(size, axis=-1, keepdims=True)
+    most = NEARLY * massive.medians(block.resid_post, real)
+    ordinary = real & (size <= most[:, None, None]).all(axis=-1)
     return Reduced(
         exact=reach.count_block(alpha, real, later, epsilon),
         seen=reach.count_block(by_reach, real, countable, epsilon),
@@ -99,30 +108,26 @@ def reduce_block(block: BlockTrace, epsilon: float, before: Entries, after: Entr
         score=alpha.mean(axis=1),
         heads_on=(sinks.sinks(alpha, epsilon) & later[:, None]).sum(axis=1),
         norm=np.linalg.norm(block.resid_post, axis=-1),
+        entering=np.linalg.norm(block.resid_pre[rows, first], axis=-1),
         cosine=_along(_unit(block.resid_post), direction),
         attn_along=_along(block.attn_write, direction, real),
         mlp_along=_along(block.mlp_write, direction, real),
         nearly=nearly,
         steps=spells.steps(before.massive, after.massive, *ends),
         nearly_steps=spells.steps(before.nearly, after.nearly, *ends),
-        hits=hits,
-        ordinary=ordinary,
-        deviation=_deviation(block.resid_post, real),
+        hits=((size > outliers.FACTOR * median) & ordinary[..., None]).sum(axis=1),
+        ordinary=ordinary.sum(axis=1),
+        deviation=_deviation(block.resid_post, ordinary),
     )
 
 
-def _hits(
-    resid: Float[np.ndarray, "batch seq d_model"], ordinary: Bool[np.ndarray, "batch seq"]
-) -> tuple[Int[np.ndarray, "batch d_model"], Int[np.ndarray, " batch"]]:
-    size = np.abs(resid)
-    above = size > outliers.FACTOR * np.median(size, axis=-1, keepdims=True)
-    return (above & ordinary[..., None]).sum(axis=1), ordinary.sum(axis=1)
-
-
 def _deviation(
-    resid: Float[np.ndarray, "batch seq d_model"], real: Bool[np.ndarray, "batch seq"]
+    resid: Float[np.ndarray, "batch seq d_model"], ordinary: Bool[np.ndarray, "batch seq"]
 ) -> Float[np.ndarray, "batch d_model"]:
-    return np.stack([x[r].std(axis=0) for x, r in zip(resid, real, strict=True)])
+    none = np.zeros(resid.shape[-1], resid.dtype)
+    return np.stack(
+        [x[o].std(axis=0) if o.any() else none for x, o in zip(resid, ordinary, strict=True)]
+    )
 
 
 def _unit(x: Float[np.ndarray, "*axes d"]) -> Float[np.ndarray, "*axes d"]:

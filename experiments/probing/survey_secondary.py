@@ -29,10 +29,16 @@ class Tracks(NamedTuple):
     ids: Int[np.ndarray, " seq"]
     later: Bool[np.ndarray, " seq"]
     first: int
+    entering: float
 
     def span(self) -> Span:
         """Of the primary sink: its largest rise to its largest fall."""
-        return secondary.span(self.norm[:, self.first])
+        return secondary.span(self.norm[:, self.first], self.entering)
+
+    def within(self, where: Span) -> Span:
+        """`where`, or nothing if this prompt's own first token is raised nowhere in it."""
+        raised = self.raised()[where.onset : where.end] > secondary.RAISED
+        return where if raised.any() else Span(len(self.norm), len(self.norm))
 
     def raised(self) -> Float[np.ndarray, " layer"]:
         """‖h_first‖ over the median of the later tokens', by layer; 0 where that median is 0."""
@@ -82,19 +88,30 @@ class Place:
 
 
 def places(prompts: list[Tracks]) -> list[Place]:
-    """The strict span of the paper, then every phase of a raised first token."""
-    spans = Counter(track.span() for track in prompts)
-    usual, times = spans.most_common(1)[0]
-    own = [track.span() for track in prompts]
-    found = [place("strict", usual, times / len(prompts), prompts, own)]
-    ratio = np.mean([track.raised() for track in prompts], axis=0)
-    for i, phase in enumerate(secondary.phases(ratio)):
-        same = [phase] * len(prompts)
-        found.append(place(f"phase {i + 1}", phase, 1.0, prompts, same))
+    """The strict span of the paper, then every phase of a raised first token.
+
+    None where the first token is raised in no phase: a span always exists, and without a primary
+    sink all tokens may be alike. For the same reason a prompt whose own first token is not
+    raised in a span has nothing there.
+    """
+    raised = phases(prompts)
+    if not raised:
+        return []
+    strict = [track.within(track.span()) for track in prompts]
+    usual = Counter(strict).most_common(1)[0][0]
+    found = [place("strict", usual, prompts, strict)]
+    for i, phase in enumerate(raised):
+        own = [track.within(phase) for track in prompts]
+        found.append(place(f"phase {i + 1}", phase, prompts, own))
     return found
 
 
-def place(name: str, usual: Span, agreed: float, prompts: list[Tracks], own: list[Span]) -> Place:
+def phases(prompts: list[Tracks]) -> list[Span]:
+    """Of the median prompt: a single one with a raised first token does not speak for all."""
+    return secondary.phases(np.median([track.raised() for track in prompts], axis=0))
+
+
+def place(name: str, usual: Span, prompts: list[Tracks], own: list[Span]) -> Place:
     """Each prompt by its own span; `usual` is only named."""
     pairs = list(zip(prompts, own, strict=True))
     found = [secondary.secondary(p.cosine, s, p.later) for p, s in pairs]
@@ -111,7 +128,7 @@ def place(name: str, usual: Span, agreed: float, prompts: list[Tracks], own: lis
     return Place(
         name=name,
         span=usual,
-        agreed=agreed,
+        agreed=sum(span == usual for span in own) / len(own),
         count=over_prompts(np.array([len(f.token) for f in found], float)),
         kinds=_kinds(found),
         release=_kinds(

@@ -6,7 +6,7 @@ import numpy as np
 
 from experiments.intervals import Interval
 from experiments.probing.bootstrap import over_prompts
-from experiments.probing.survey_secondary import Tracks
+from experiments.probing.survey_secondary import Tracks, phases
 from mech.probes import secondary
 from mech.probes.rank import spearman
 
@@ -28,22 +28,22 @@ class Weakening:
 
 def weakening(prompts: list[Tracks]) -> Weakening:
     """Does the primary sink fade where others are?"""
-    ratio = np.mean([track.raised() for track in prompts], axis=0)
-    phases = secondary.phases(ratio)
+    raised = phases(prompts)
     profiles = np.array([track.score[:, track.first] for track in prompts])
-    third = len(ratio) // 3
-    inside = np.zeros(len(ratio), bool)
-    inside[third : len(ratio) - third] = True
+    layers = profiles.shape[1]
+    third = layers // 3
+    inside = np.zeros(layers, bool)
+    inside[third : layers - third] = True
     middle = profiles[:, inside].mean(axis=1) - profiles[:, ~inside].mean(axis=1)
     number, strength = [], []
     for track, profile in zip(prompts, profiles, strict=True):
-        flags = [secondary.sink_like(track.cosine, phase) for phase in phases]
+        flags = [secondary.sink_like(track.cosine, track.within(phase)) for phase in raised]
         like = np.any([*flags, np.zeros(track.cosine.shape, bool)], axis=0) & track.later
         number.append(spearman(profile[1:], like[:-1].sum(axis=1).astype(float)))
         drawn = np.where(like[:-1], track.score[1:], 0.0).sum(axis=1)
         strength.append(spearman(profile[1:], drawn.astype(float)))
     return Weakening(
-        profile=[over_prompts(profiles[:, layer]) for layer in range(len(ratio))],
+        profile=[over_prompts(profiles[:, layer]) for layer in range(layers)],
         middle=over_prompts(middle),
         with_number=over_prompts(np.array(number)),
         with_strength=over_prompts(np.array(strength)),

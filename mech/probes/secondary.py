@@ -5,6 +5,9 @@ arXiv:2512.22213. h^l is the stream after block l. The primary sink's norm gives
 
     onset = argmax_l (‖h_bos^l‖ − ‖h_bos^(l−1)‖),  end = argmin_{l > onset} of the same difference.
 
+Such a span exists whether there is a primary sink or not, and one outlier feature of all tokens
+lifts every cosine over the threshold: it means something only where the norm is `raised`.
+
 A later token is *sink-like* at l of [onset, end) when its cosine to the primary sink passes the
 threshold there. Its creation is the first such layer, its lifetime their number (contiguous or
 not), its level the pair of both. The release tells classes by layers counted absolutely, which
@@ -54,21 +57,23 @@ class Secondary(NamedTuple):
     kind: Int[np.ndarray, " found"]
 
 
-def span(norm: Float[np.ndarray, " layer"]) -> Span:
+def span(norm: Float[np.ndarray, " layer"], entering: float | None = None) -> Span:
     """[onset, end) of the primary sink, from the norm of its state after each block.
 
-    As in the release the embedding is left out, so block 0 cannot be the onset. Unlike there, a
-    norm that never falls after the onset lasts to the end, and one that never rises has no span
-    (onset = end = the number of layers). Raises BadInput below three layers.
+    With `entering`, its norm before block 0, that block can be the onset. Without it the
+    embedding is left out, as in the release, and a sink that block 0 writes gets a wrong span.
+    Unlike in the release, a norm that never falls after the onset lasts to the end, and one that
+    never rises has no span (onset = end = the number of layers). Raises BadInput below three
+    layers.
     """
     layers = len(norm)
     if layers < 3:
         raise BadInput(f"{layers} layers have no onset and end: the span needs at least three")
-    rise = np.diff(norm)
+    rise = np.diff(norm, prepend=norm[0] if entering is None else entering)
     if rise.max() <= 0:
         return Span(layers, layers)
-    onset = int(rise.argmax()) + 1
-    after = rise[onset:]
+    onset = int(rise.argmax())
+    after = rise[onset + 1 :]
     if len(after) == 0 or after.min() >= 0:
         return Span(onset, layers)
     return Span(onset, onset + int(after.argmin()) + 1)

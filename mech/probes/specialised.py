@@ -47,7 +47,8 @@ def wilson(
     share = hits / n
     centre = (share + square / (2 * n)) / (1 + square / n)
     half = NORMAL_95 / (1 + square / n) * np.sqrt(share * (1 - share) / n + square / (4 * n * n))
-    return np.maximum(centre - half, 0.0), np.minimum(centre + half, 1.0)
+    # Of arrays without axes numpy makes scalars.
+    return np.asarray(np.maximum(centre - half, 0.0)), np.asarray(np.minimum(centre + half, 1.0))
 
 
 def kept(has: Bool[np.ndarray, "prompt layer head"]) -> Kept:

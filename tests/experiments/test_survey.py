@@ -52,7 +52,7 @@ def planted(rng, like=(20, 33)):
         attn[3, token], mlp[3, token] = 0.0, size
         score[4:8, token], on[4:8, token] = size / 1000, 2
     later = (np.arange(SEQ) > 0) & (np.arange(SEQ) < SEQ - 16)
-    return Tracks(norm, cosine, score, on, attn, mlp, np.arange(SEQ), later, 0)
+    return Tracks(norm, cosine, score, on, attn, mlp, np.arange(SEQ), later, 0, 1.0)
 
 
 def prompts():
@@ -199,7 +199,7 @@ def test_every_family_has_a_report(kind, ids):
     assert not any(m._forward_pre_hooks for m in model.modules())
     assert any(rule.reads == "inputs of attention and MLP" for rule in found.rules)
     four = sections(found)
-    assert [len(s.tables) for s in four] == [1, 1, 2, 3]
+    assert [len(s.tables) for s in four] == [1, bool(found.places), 2, 3]
     assert all(len(row) == len(t.columns) for s in four for t in s.tables for row in t.rows)
     assert '"kind": "Survey"' in dumps(found)
 

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
+from experiments.measure import sink_scores
 from experiments.probing.survey import Survey, survey
 from experiments.text import read_text
+from mech.capture import capture_blocks
+from mech.probes.sinks import score
 from mech.tokens import encode, windows
 
 pytestmark = pytest.mark.model
@@ -31,6 +34,13 @@ def test_sinks_are_of_first_tokens_and_of_early_layers(found):
     assert later[3:11].sum() / later.sum() >= 0.65
     assert found.sinks.windowed == []
     assert found.sinks.by_reach_first == found.sinks.first
+
+
+def test_the_measured_scores_are_equation_1_to_the_bit(demo):
+    """No window, so nothing else than the plain definition: numbers of earlier runs stand."""
+    ids = windows(encode(demo.tokenizer, read_text(None, "evaluation").text[:4096]), 64, 2)
+    plain = capture_blocks(demo.model, ids, lambda block: score(block.received))
+    np.testing.assert_array_equal(sink_scores(demo.model, ids, lambda _: None), np.stack(plain))
 
 
 def test_nearly_massive_tokens_are_the_later_sinks(found):

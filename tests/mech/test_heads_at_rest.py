@@ -112,3 +112,12 @@ def test_no_sinks_no_agreement():
     assert kept(np.zeros((6, 2, 3), bool)).share.max() == 0
     with pytest.raises(BadInput, match="3 prompts"):
         stability(np.zeros((3, 2, 3), bool))
+
+
+def test_one_share_has_an_interval_of_arrays():
+    """Without axes too: annotations promise arrays, and numpy makes scalars of such."""
+    low, high = wilson(np.array(3), 5)
+    assert isinstance(low, np.ndarray)
+    assert isinstance(high, np.ndarray)
+    assert low.shape == high.shape == ()
+    assert 0 < float(low) < 0.6 < float(high) < 1

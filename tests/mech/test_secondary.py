@@ -44,6 +44,14 @@ def test_the_span_of_a_planted_sink():
     assert span(norm * 1e-3) == Span(3, 21)
 
 
+def test_block_0_can_be_the_onset_where_the_norm_before_it_is_known():
+    """Else its rise is hidden, and a later, small one is taken for it."""
+    norm = np.array([500.0, 500, 501, 500, 1, 1])
+    assert span(norm) == Span(2, 4)
+    assert span(norm, 1.0) == Span(0, 4)
+    assert span(norm, 500.0) == Span(2, 4)
+
+
 def test_the_planted_tokens_are_found_and_no_others():
     cosine, norm = planted()
     found = secondary(cosine, span(norm), later())
