@@ -18,6 +18,7 @@ from experiments.settings import BadOption, Bos
 from mech import tokens
 from mech.attention import pattern_rows
 from mech.capture import capture_blocks
+from mech.errors import BadInput
 from mech.load import Loaded
 from mech.probes import catch, massive, segments, sinks
 from mech.trace import BlockTrace, Heads
@@ -26,6 +27,7 @@ RELEASE = 3  # blocks between a head and the stream in which its tag is looked f
 SHORTEST = 4  # tokens of a prompt: after the first, as many as there are colours
 WANTED = 3  # sinks of a pictured head, the first token's among them
 JUDGES = 6  # sequences that must be left to judge a head on
+UNHEARD = 1e12  # entries of a stream: trained models stay below 1e6, squares of 1e19 overflow
 ORDINARY = 100.0  # an activation above 100 and this many medians makes a token no ordinary one
 
 
@@ -60,6 +62,7 @@ def look(loaded: Loaded, prompt: tokens.Encoded, epsilon: float) -> Prompted:
 
     Of the heads with at least three sinks, the first token's among them, it is the one whose
     weakest sink is strongest; where no head has three, two or one will do. Colours do not choose.
+    Raises BadInput where the stream holds what no trained model's does, NaN and inf too.
     """
     ids = prompt.ids
     blocks = capture_blocks(loaded.model, ids[None], _block)
@@ -86,6 +89,12 @@ class _Block(NamedTuple):
 
 
 def _block(block: BlockTrace) -> _Block:
+    largest = float(np.abs(block.resid_post).max())
+    if not largest < UNHEARD:
+        raise BadInput(
+            f"after block {block.layer} the residual stream holds {largest:.0e}: no such model was "
+            "trained; fetch its files again"
+        )
     alpha = sinks.score(block.received, block.reach)[0]
     return _Block(alpha, level(block.resid_pre[0]), level(block.resid_post[0]))
 

@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from experiments import output, store
-from experiments.commands import COMMANDS, TOOLS, Command
+from experiments.commands import COMMANDS, LISTED, TOOLS, Command
 from experiments.output import OutputRefused
 from experiments.progress import Progress, paper
 
@@ -108,8 +108,11 @@ def _overview(arguments: list[str]) -> None:
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         _fail(f"no command {given!r}{hint} (ctr --help lists all)")
     print("ctr: attention sinks and outlier features, from the theorem to real language models\n")
-    for name, command in everything.items():
-        if not asked or name.startswith(asked[0]):
+    for heading, commands in LISTED.items():
+        shown = {n: c for n, c in commands.items() if not asked or n.split()[0] == asked[0]}
+        if shown:
+            print(f"{heading}:")
+        for name, command in shown.items():
             print(f"  ctr {name:<21} {command.asks}\n{'':28}{command.example}")
     print("\n  ctr COMMAND --help lists a command's options.")
     if not arguments:
@@ -254,6 +257,7 @@ def _print(sections: list[Any]) -> None:
             grid = Table(*table.columns, box=None, pad_edge=False)
             for row in table.rows:
                 grid.add_row(*row)
-            console.print(grid)
+            if table.rows:
+                console.print(grid)
             if table.caption:
                 console.print(table.caption, style="dim")

@@ -11,7 +11,7 @@ class Command(NamedTuple):
     example: str
 
 
-COMMANDS = {
+_MODELS = {
     "demo": Command(
         "experiments.demo",
         "From the theorem to a real language model, on one page.",
@@ -42,6 +42,35 @@ COMMANDS = {
         "How well does a model predict a text?",
         "ctr perplexity smollm2 --text wiki.txt --context 512 --stride 256",
     ),
+}
+_PROBES = {
+    "experiment tags": Command(
+        "experiments.tags",
+        "Who is caught, what tag is written, is it released, and what does it cause?",
+        "ctr experiment tags smollm2 --text wiki.txt",
+    ),
+    "experiment prompts": Command(
+        "experiments.figures.prompts",
+        "Where do the sinks of chain of thought, inference, multiple choice lie?",
+        "ctr experiment prompts smollm2 --prompts zero-shot nli",
+    ),
+    "experiment worlds": Command(
+        "experiments.worlds",
+        "Toy beside language model, by the same probes: mass, tag, ranks of sink heads.",
+        "ctr experiment worlds smollm2 --out out/worlds",
+    ),
+    "experiment planted": Command(
+        "experiments.planted",
+        "Do the probes find planted sinks and tags, all of them and nothing else?",
+        "ctr experiment planted --seeds 24",
+    ),
+    "experiment scan": Command(
+        "experiments.scan",
+        "What does it cost to read every sink, beside eager attention and no reading?",
+        "ctr experiment scan smollm2 --out out/scan",
+    ),
+}
+_TOY = {
     "toy verify": Command(
         "experiments.toy_verify",
         "Does the theorem hold, to the last digit?",
@@ -83,13 +112,8 @@ COMMANDS = {
         "ctr toy laws --out out/laws",
     ),
 }
-COMMANDS["experiment planted"] = Command(
-    "experiments.planted",
-    "Do the probes find planted sinks and tags, all of them and nothing else?",
-    "ctr experiment planted --seeds 24",
-)
 # One picture of a paper or of the theory each, from live numbers: `ctr experiment NAME`.
-COMMANDS |= {
+_PICTURES = {
     f"experiment {name}": Command(f"experiments.figures.{name}", asks, f"ctr experiment {name}")
     for name, asks in {
         "mechanism": "What do both layers do to one sequence? (Catch, tag, release: figure 1)",
@@ -98,30 +122,8 @@ COMMANDS |= {
         "frontier": "What loss can an embedding scale reach, by data tail?",
         "ranks": "When does low rank form, and in which matrix?",
         "atlas": "Which initial signs lead to the mechanism?",
-        "prompts": "Where do the sinks of chain of thought, inference, multiple choice lie?",
         "animation": "Catch, tag and release as the embedding scale of [SEP] grows.",
     }.items()
-}
-COMMANDS |= {
-    "experiment tags": Command(
-        "experiments.tags",
-        "Who is caught, what tag is written, is it released, and what does it cause?",
-        "ctr experiment tags smollm2 --text wiki.txt",
-    ),
-}
-COMMANDS |= {
-    "experiment scan": Command(
-        "experiments.scan",
-        "What does it cost to read every sink, beside eager attention and no reading?",
-        "ctr experiment scan smollm2 --out out/scan",
-    ),
-}
-COMMANDS |= {
-    "experiment worlds": Command(
-        "experiments.worlds",
-        "Toy beside language model, by the same probes: mass, tag, ranks of sink heads.",
-        "ctr experiment worlds smollm2 --out out/worlds",
-    ),
 }
 TOOLS = {
     "doctor": Command(
@@ -135,3 +137,12 @@ TOOLS = {
         "ctr runs --json",
     ),
 }
+COMMANDS = _MODELS | _PROBES | _TOY | _PICTURES
+LISTED = {
+    "Language models": _MODELS,
+    "Experiments on language models": _PROBES,
+    "The theorem and its training": _TOY,
+    "Pictures of the theory": _PICTURES,
+    "Tools": TOOLS,
+}
+"""Everything, as `ctr --help` lists it."""

@@ -81,12 +81,13 @@ class Result:
 
 def run(config: Config, progress: Progress) -> Result:
     """Load, count on the text, survey every kind of sink, follow the tags, look at the prompt."""
-    from experiments import measure
+    from experiments import catching, measure
 
     between("epsilon", config.epsilon, 0, 1)
-    chosen(config.prompt, config.prompt_file)
+    text = chosen(config.prompt, config.prompt_file)
     sizes = Sizes(1, 2, config.seq, config.sequences, config.seq)
     loaded = measure.loaded_model(config.reading, progress)
+    catching.encoded(loaded, text, config.reading.bos)  # refused before the text is read
     material = measure.material(loaded, config.reading, sizes, progress)
     return answer(config, loaded, material, progress, whole=True)
 

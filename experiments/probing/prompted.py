@@ -13,6 +13,8 @@ from experiments.report import Picture, Section, Table
 
 WORDS = 400
 """Tokens of the coloured text in the picture; a longer prompt's end stands in the page alone."""
+NAMED = 8
+"""Sinks that a sentence names."""
 
 
 def section(prompt: Prompted, heads: int, epsilon: float) -> Section:
@@ -58,8 +60,10 @@ def _table(seen: Caught) -> Table:
 
 
 def named(tokens: list[str], seen: Caught) -> str:
-    """The sinks of the pictured head, each with its place."""
-    return ", ".join(f"“{label(tokens[i])}” ({i})" for i in seen.sinks)
+    """The sinks of the pictured head, each with its place; of many the first ones."""
+    told = ", ".join(f"“{label(tokens[i])}” ({i})" for i in seen.sinks[:NAMED])
+    more = len(seen.sinks) - NAMED
+    return f"{told} and {more} more" if more > 0 else told
 
 
 def drawings(prompt: Prompted, epsilon: float, prefix: str = "") -> Iterator[Picture]:

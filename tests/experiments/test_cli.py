@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from experiments import cli
+from experiments import cli, report
 from experiments.progress import paper
 
 CTR = Path(sys.executable).parent / "ctr"
@@ -117,6 +117,19 @@ def test_overview_lists_every_command(ctr):
     for name, command in {**cli.COMMANDS, **cli.TOOLS}.items():
         assert f"ctr {name}" in done.stdout
         assert command.example in done.stdout
+
+
+def test_the_overview_tells_pictures_of_the_theory_from_models(here):
+    told = here("experiment").stdout
+    models, pictures = told.index("language models:"), told.index("Pictures of the theory:")
+    for name in cli.COMMANDS:
+        if name.startswith("experiment "):
+            theory = name not in cli.LISTED["Experiments on language models"]
+            assert (told.index(f"\n  ctr {name} ") > pictures) == theory
+            assert told.count(f"\n  ctr {name} ") == 1
+    assert models < pictures
+    assert "ctr toy" not in told
+    assert "Tools" not in told
 
 
 def test_every_command_has_help_with_its_example(ctr):
@@ -440,6 +453,18 @@ def test_a_store_that_is_no_store(here, monkeypatch, tmp_path):
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "runs.sqlite").write_text("no database" * 100)
     expect_refused(here("runs"), "runs.sqlite", "not a database")
+
+
+def test_a_table_without_rows_is_its_caption(capsys, tmp_path):
+    empty = report.Table(("erased by", "value"), [], "Activations above 100: none.")
+    section = report.Section("Massive activations", [], [empty])
+    cli._print([section])
+    report.write(tmp_path, "title", [section], {})
+    page = (tmp_path / "report.html").read_text()
+    for told in (capsys.readouterr().out, page):
+        assert "Activations above 100: none." in told
+        assert "erased by" not in told
+    assert "<thead>" not in page
 
 
 def test_brackets_of_a_glob_are_printed(capsys):

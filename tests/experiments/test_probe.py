@@ -17,8 +17,9 @@ from transformers import (
 
 from experiments import probe, report, serial
 from experiments.catching import look
-from experiments.caught import tail
+from experiments.caught import Caught, tail
 from experiments.figures import prompts as figures
+from experiments.probing import prompted
 from experiments.probing.prompts import PROMPTS, chosen
 from experiments.progress import Progress
 from experiments.settings import BadOption, Reading
@@ -122,6 +123,22 @@ def test_the_pictured_head_is_chosen_by_sinks_and_its_control_rests_less(llama):
     assert seen.control.head == resting.argmin()
 
 
+def test_a_stream_that_no_training_leaves_is_refused(llama):
+    """Its squares overflow: every number of the report would be nonsense, after warnings."""
+    loaded = load(str(llama))
+    loaded.model.get_parameter("model.layers.1.mlp.down_proj.weight").data.mul_(1e30)
+    prompt = encode(loaded.tokenizer, PROMPT)
+    with pytest.raises(BadInput, match=r"after block 1 the residual stream holds \de\+"):
+        look(loaded, prompt, 0.1)
+
+
+def test_of_many_sinks_a_sentence_names_the_first():
+    words = [f"w{i}" for i in range(30)]
+    seen = Caught(0, 0, np.arange(0, 30, 2), np.eye(30), [], None, [])
+    assert prompted.named(words, seen).endswith("“w14” (14) and 7 more")
+    assert prompted.named(words, seen._replace(sinks=np.arange(8))).endswith(", “w7” (7)")
+
+
 def test_one_head_a_layer_has_no_control_and_no_bos(one_head, ask):
     out, result, _, text = ask(one_head, write=True, epsilon=0.03)
     assert result.inputs.bos == "none: the tokenizer has no BOS"
@@ -169,6 +186,12 @@ def test_what_cannot_be_measured_is_a_sentence(llama, ask, monkeypatch, refusing
     assert (result.released is None) == refusing.startswith("released")
     assert (result.survey is None) == refusing.startswith("survey")
     assert "too few to ask the same" not in text  # nobody asked
+
+
+def test_a_prompt_that_cannot_be_is_refused_before_the_text_is_read(llama, ask, monkeypatch):
+    monkeypatch.setattr("experiments.measure.material", lambda *_: pytest.fail("read the text"))
+    with pytest.raises(BadOption, match="the prompt has 2 tokens"):
+        ask(llama, prompt="the")
 
 
 @pytest.mark.parametrize("name", PROMPTS)
