@@ -102,11 +102,13 @@ def run(config: Config, progress: Progress) -> Result:
 
 def sections(result: Result) -> list[Section]:
     """What is caught, tagged and released; then the interventions, by column."""
-    from experiments.probing import release
+    from experiments.probing import readout, survived
     from experiments.probing.causal_words import causal_section, repeats_section
 
+    line = result.released.readout
     return [
-        release.section(result.released),
+        survived.section(result.released),
+        *([] if line is None else [readout.section(line)]),
         causal_section(result.rows, result.by_head, result.plan, result.nll, result.inputs.text),
         repeats_section(result.repeats),
     ]

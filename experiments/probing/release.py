@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from experiments.intervals import Interval, interval
+from experiments.probing.readout import Readout, read_out
 from experiments.report import Section, Table
 from mech.probes import agreement, catch, sinks, tags
 from mech.probes.agreement import Grouping
@@ -82,6 +83,7 @@ class Released(NamedTuple):
     heads: list[Head]
     curve: Curve | None
     judged: int
+    readout: Readout | None = None
 
 
 def choose(
@@ -145,8 +147,17 @@ def measure(
         if sum(each is not None for each in found) >= FEWEST
     ]
     first = next((found for found in seen if sum(e is not None for e in found) >= FEWEST), None)
-    curve = None if first is None else _curve(first, states)
-    return Released(heads, curve, states.shape[1])
+    if first is None:
+        return Released(heads, None, states.shape[1])
+    line = read_out([_late(each) for each in first], states, heads[0].layer)
+    return Released(heads, _curve(first, states), states.shape[1], line)
+
+
+def _late(found: Marked | None) -> Int[np.ndarray, " seq"] | None:
+    """1 where a later sink caught the token, 0 where the first token did, -1 elsewhere."""
+    if found is None or np.isnan(found.first):  # the first token is no sink here
+        return None
+    return np.minimum(found.labels, 1)
 
 
 def _head(layer: int, head: int, found: list[Marked]) -> Head:

@@ -91,6 +91,11 @@ def test_the_stream_is_read_at_every_depth_and_too_few_sequences_are_none():
     differences = [c.writes.ari - c.writes.ari_contiguous for c in cases if c is not None]
     assert found.heads[0].ari_above == interval(np.array(differences))
     assert f"{found.heads[0].ari_above} above random segments" in section.text[0]
+    # Planted sinks stand at the same places in every sequence: the position says it all.
+    assert found.readout is not None
+    assert found.readout.position.mean == 1
+    assert found.readout.at[0].depth == 2
+    assert found.readout.at[0].accuracy.mean > 0.9
     assert len(section.tables[0].columns) == len(section.tables[0].rows[0])
     few = measure([(2, 0)], [[*cases[:-1], None]], states)
     assert few.heads == []

@@ -136,6 +136,8 @@ def test_a_random_direction_has_the_norm_of_the_tag_in_the_stream(world, added):
     again = RandomDirection(single, 5, added)(world.z, world.seen)
     near(changed, again)
     assert (changed - RandomDirection(single, 6, added)(world.z, world.seen)).abs().max() > 0.01
+    below = RandomDirection(single, 5, added)(world.z, world.seen._replace(layer=2))
+    assert (changed - below).abs().max() > 0.01
     # Neither the other sequence of the batch nor the width of its list of sinks matters.
     alone = world.seen._replace(
         **{
