@@ -58,6 +58,8 @@ def sink_mass(
     # In memory [batch, query, head, d_head]: the order that the next projection reads.
     z = None if value is None else torch.zeros(batch, queries, heads, value.shape[3])
     step = max(1, ROWS // groups)
+    # Nothing is allocated in compiled code: a test that poisons `np.empty` would break it.
+    column = np.empty(COLUMNS, np.float32)
     scratch = torch.empty(groups * min(step, queries) * key.shape[2])
     for b, at, reach, edges in _blocks(first, last, step):
         for kv in range(key.shape[1]):
@@ -75,7 +77,7 @@ def sink_mass(
             sums = received[b, shared, reach]
             for i, tile in enumerate(block.tiles):
                 keys = slice(i * COLUMNS, (i + 1) * COLUMNS)
-                column_sums(tile.numpy(), block.factors[i], sums[:, keys])
+                column_sums(tile.numpy(), block.factors[i], sums[:, keys], column)
             if z is not None and block.z is not None:
                 z[b, at, shared] = block.z.view(groups, -1, z.shape[3]).transpose(0, 1)
     # A query that sees nothing has lse −inf: nothing of it is missing.

@@ -138,15 +138,15 @@ def settle(low, high, peak, total, peaks, lse, inverse):
 
 @numba.njit(cache=True, nogil=True, fastmath=_REORDERED)
 @no_type_check
-def column_sums(tile, weight, received):
+def column_sums(tile, weight, received, scratch):
     """received[head, k] += Σ_r weight[r] tile[r, k] over the rows of that head.
 
-    A tile is summed in float32 and the tiles in float64: thousands of queries round no worse
-    than one tile.
+    A tile is summed in float32, in `scratch`, and the tiles in float64: thousands of queries
+    round no worse than one tile.
     """
     heads, keys = received.shape
     queries = tile.shape[0] // heads
-    column = np.empty(keys, np.float32)
+    column = scratch[:keys]
     for i in range(heads):
         column[:] = _ZERO
         r, end = i * queries, (i + 1) * queries

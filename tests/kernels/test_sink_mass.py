@@ -293,6 +293,18 @@ def test_the_exponential_is_good_to_its_last_bits(measured):
     measured("sink_mass, its exponential", f"{error:.2f} u", "below 4 u")
 
 
+@pytest.mark.parametrize("heads", [1, 2])
+def test_the_column_sums_compile_under_the_poison_of_these_tests(heads):
+    """A machine whose cache is empty compiles inside a test, where `np.empty` is another one."""
+    numba = pytest.importorskip("numba")
+    weigh = pytest.importorskip("ctr_kernels.sink_mass.weigh")
+    sums = numba.njit(weigh.column_sums.py_func)
+    received = np.zeros((heads, 9))[:, 2:5]  # of one head it is contiguous, of two it is not
+    tile = np.arange(30 * heads, dtype=np.float32).reshape(10 * heads, 3)
+    sums(tile, np.ones(10 * heads, np.float32), received, np.empty(7, np.float32))
+    np.testing.assert_array_equal(received, tile.reshape(heads, 10, 3).sum(axis=1))
+
+
 def test_float64_keeps_its_digits_in_blocks(generator, monkeypatch):
     monkeypatch.setattr("ctr_kernels.sink_mass.blocked.SCORES", 1000)
     args, kwargs = arguments(CASES[5]._replace(sink=True), generator, torch.float64)
