@@ -70,10 +70,11 @@ def sink_grid(
 def depth_profile(peak_to_median: Float[np.ndarray, " depth"]) -> Figure:
     """Largest over median magnitude of the residual stream, by depth."""
     canvas, (axes,) = figure(8, 3.6)
-    axes.semilogy(peak_to_median, marker="o", markersize=4, color=BLUE)
+    axes.plot(peak_to_median, marker="o", markersize=4, color=BLUE)
     axes.axhline(
         1000, color=INK, linewidth=0.8, linestyle=":", label="1000: massive (Sun et al. 2024)"
     )
+    axes.set_yscale("log")  # after the line: a stream of zeros has nothing to scale by
     axes.legend(loc="best", fontsize=9)
     axes.set(xlabel="blocks passed", ylabel="max |h| / median |h|", title="residual stream")
     return canvas

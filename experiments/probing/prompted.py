@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from experiments import pictures
 from experiments.caught import DRAWS, Caught, Colouring, Prompted, Tagged, tail
+from experiments.probing.cells import NONE
 from experiments.probing.figures.coloured import Coloured, coloured_text
 from experiments.probing.figures.labels import label
 from experiments.probing.figures.maps import Map, attention_maps
@@ -47,7 +50,7 @@ def _all(seen: Caught) -> list[Colouring]:
 
 def _table(seen: Caught) -> Table:
     rows = [
-        (c.what, f"{c.share.sum():.0%}", f"{c.eta2:.2f}", f"{c.null[0]:.2f}", f"{c.null[1]:.2f}")
+        (c.what, f"{c.share.sum():.0%}", _two(c.eta2), _two(c.null[0]), _two(c.null[1]))
         for c in _all(seen)
     ]
     return Table(
@@ -57,6 +60,10 @@ def _table(seen: Caught) -> Table:
         f"variance between groups of tokens with the same sink. Null: the same for {DRAWS:,} "
         "random cuts into as many contiguous segments; neighbours are alike anyway.",
     )
+
+
+def _two(value: float) -> str:
+    return NONE if np.isnan(value) else f"{value:.2f}"
 
 
 def named(tokens: list[str], seen: Caught) -> str:
@@ -133,6 +140,8 @@ def _stems(seen: Caught) -> Picture:
 def reading(seen: Caught) -> str:
     """The sentence that the numbers allow."""
     reads, writes, released = seen.colourings
+    if np.isnan(writes.eta2):
+        return "The head writes the same for every token: there is nothing to group."
     above = [c.eta2 > c.null[1] for c in (reads, writes, released)]
     tag = "groups its tokens by sink beyond chance" if above[1] else "does not beat chance"
     after = "still visible" if above[2] else "not visible"

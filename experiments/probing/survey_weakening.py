@@ -15,9 +15,9 @@ from mech.probes.rank import spearman
 class Weakening:
     """The primary sink's score through the layers, mean α over heads, and what goes with it.
 
-    middle: its mean over the middle third of the layers less that over the others. with_number,
-    with_strength: ρ over layers, prompt by prompt, with the number of sink-like tokens (in any
-    phase) that a block reads and with the α they draw.
+    middle: its mean over the middle third of the layers less that over the others, None below
+    three layers. with_number, with_strength: ρ over layers, prompt by prompt, with the number of
+    sink-like tokens (in any phase) that a block reads and with the α they draw.
     """
 
     profile: list[Interval | None]
@@ -31,10 +31,12 @@ def weakening(prompts: list[Tracks]) -> Weakening:
     raised = phases(prompts)
     profiles = np.array([track.score[:, track.first] for track in prompts])
     layers = profiles.shape[1]
-    third = layers // 3
-    inside = np.zeros(layers, bool)
-    inside[third : layers - third] = True
-    middle = profiles[:, inside].mean(axis=1) - profiles[:, ~inside].mean(axis=1)
+    middle = None
+    if third := layers // 3:
+        inside = np.zeros(layers, bool)
+        inside[third : layers - third] = True
+        apart = profiles[:, inside].mean(axis=1) - profiles[:, ~inside].mean(axis=1)
+        middle = over_prompts(apart)
     number, strength = [], []
     for track, profile in zip(prompts, profiles, strict=True):
         flags = [secondary.sink_like(track.cosine, track.within(phase)) for phase in raised]
@@ -44,7 +46,7 @@ def weakening(prompts: list[Tracks]) -> Weakening:
         strength.append(spearman(profile[1:], drawn.astype(float)))
     return Weakening(
         profile=[over_prompts(profiles[:, layer]) for layer in range(layers)],
-        middle=over_prompts(middle),
+        middle=middle,
         with_number=over_prompts(np.array(number)),
         with_strength=over_prompts(np.array(strength)),
     )

@@ -68,3 +68,13 @@ def test_training_counts_the_seeds_that_found_it(found):
     legend = canvas.axes[0].get_legend()
     assert legend is not None
     assert f"({sum(found)} of 2)" in legend.get_texts()[0].get_text()
+
+
+def test_a_stream_of_nothing_is_drawn_without_a_warning():
+    """Zero over zero at every depth: nothing is on the curve, the axes and the limit are there."""
+    canvas = pictures.depth_profile(np.full(3, np.nan))
+    canvas.canvas.draw()
+    assert canvas.axes[0].get_yscale() == "log"
+    assert canvas.axes[0].get_ylim()[1] > 1000
+    canvas = pictures.depth_profile(np.zeros(3))
+    canvas.canvas.draw()

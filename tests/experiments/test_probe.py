@@ -188,6 +188,19 @@ def test_what_cannot_be_measured_is_a_sentence(llama, ask, monkeypatch, refusing
     assert "too few to ask the same" not in text  # nobody asked
 
 
+def test_a_head_that_writes_one_thing_has_no_groups(one_head):
+    """Values of zero: a pruned head, say. There is no variance to explain, and no "nan"."""
+    loaded = load(str(one_head))
+    for block in loaded.model.get_submodule("transformer.h").children():
+        block.get_parameter("attn.c_attn.weight").data[:, -15:] = 0
+    seen = look(loaded, encode(loaded.tokenizer, PROMPT), 0.03)
+    section = prompted.section(seen, 3, 0.03)
+    assert "the same for every token" in section.text[1]
+    cells = " ".join(cell for table in section.tables for row in table.rows for cell in row)
+    assert "–" in cells
+    assert "nan" not in cells
+
+
 def test_a_prompt_that_cannot_be_is_refused_before_the_text_is_read(llama, ask, monkeypatch):
     monkeypatch.setattr("experiments.measure.material", lambda *_: pytest.fail("read the text"))
     with pytest.raises(BadOption, match="the prompt has 2 tokens"):

@@ -106,6 +106,12 @@ def test_the_primary_sink_weakens_where_others_are_planted():
     assert plain.mean == pytest.approx(0)
 
 
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_fewer_than_three_layers_have_no_middle(layers):
+    cut = [t._replace(**{n: getattr(t, n)[:layers] for n in t._fields[:6]}) for t in prompts()]
+    assert (weakening(cut).middle is None) == (layers < 3)
+
+
 def test_prompts_are_resampled_whole():
     """The same pair of units in every prompt: no interval is wider than none."""
     same = [np.array([1.0, 2.0, 3.0])] * 5
@@ -141,6 +147,13 @@ def test_an_all_zero_stream_has_nothing():
     assert not found.exact.first.any()
     assert not found.exact.later.any()
     assert (found.exact.later_raw == 9).all()
+
+
+def test_what_a_learned_sink_takes_is_a_mean_over_real_queries():
+    real = np.broadcast_to(np.arange(SEQ) >= 20, (2, SEQ)).copy()
+    flat = block(np.zeros((2, SEQ, 8), np.float32), np.ones((2, 3, SEQ), np.float32), real)
+    found = Reader(0.1)(flat._replace(missing=np.full((2, 3), 30, np.float32)))
+    np.testing.assert_array_equal(found.missing, np.full((2, 3), 0.5))
 
 
 def build(kind, **differing):
