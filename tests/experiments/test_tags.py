@@ -13,6 +13,7 @@ from experiments.probing.release import FEWEST, Head, choose, marked, measure
 from experiments.probing.released import look
 from mech.capture import capture_blocks
 from mech.edits import Block, Remove
+from mech.probes import agreement
 from mech.reach import Where
 from mech.trace import BlockTrace, Heads
 
@@ -61,6 +62,32 @@ def test_a_planted_head_catches_and_tags_its_segments():
     assert found.labels.tolist() == wanted
 
 
+def test_what_is_told_of_a_head_is_what_its_vectors_say():
+    """Norm, share and cosines from A v W_O itself, by the definitions."""
+    block = planted(0, alike=False)
+    found = marked(block, 0, 0, W_O, 0.1)
+    assert found is not None
+    heads, at = block.heads, np.arange(SEQ)
+    logits = heads.query[0, 0] @ heads.key[0, 0].T
+    pattern = np.exp(np.where(at[:, None] < at, -np.inf, logits) - heads.lse[0, 0][:, None])
+    value = heads.value[0, 0] @ W_O[0]
+    parts = pattern[:, PLANTED, None] * value[list(PLANTED)]  # [query, sink, d_model]
+    kept = found.labels >= 0
+    size = np.linalg.norm(block.resid_pre[0], axis=1)
+    norm = np.linalg.norm(parts, axis=-1).max(axis=1) / size
+    assert found.norm == pytest.approx(np.median(norm[kept]), rel=1e-4)
+    whole = block.z[0, 0] @ W_O[0]
+    share = (parts.sum(axis=1) * whole).sum(axis=1) / (whole**2).sum(axis=1)
+    assert found.part == pytest.approx(np.median(share[kept]), rel=1e-4)
+    unit = value / np.linalg.norm(value, axis=1, keepdims=True)
+    first, one, two = unit[list(PLANTED)]
+    assert found.later == pytest.approx(one @ two, abs=1e-5)
+    assert found.first == pytest.approx((first @ one + first @ two) / 2, abs=1e-5)
+    singular = np.linalg.svd(W_O[0])[1]
+    share = singular / singular.sum()
+    assert found.rank == pytest.approx(np.exp(-(share * np.log(share)).sum()), rel=1e-5)
+
+
 def test_sinks_with_one_value_leave_no_tag_that_tells_them_apart():
     found = marked(planted(0, alike=True), 0, 0, W_O, 0.1)
     assert found is not None
@@ -86,6 +113,18 @@ def test_the_stream_is_read_at_every_depth_and_too_few_sequences_are_none():
     assert found.curve.n == found.judged == FEWEST
     released = found.curve.ari[:, 1] > 0.2
     assert released.tolist() == [False, False, True, False]
+    # Above the null of the same tokens, sequence by sequence.
+    for depth in range(4):
+        grouped = [
+            agreement.survival(
+                states[depth : depth + 1, i, c.labels >= 0], c.labels[c.labels >= 0], draws=30
+            )[0]
+            for i, c in enumerate(cases)
+            if c is not None
+        ]
+        above = np.array([(g.eta2 - g.eta2_contiguous, g.ari - g.ari_contiguous) for g in grouped])
+        np.testing.assert_allclose(found.curve.eta2[depth, 0], above[:, 0].mean())
+        np.testing.assert_allclose(found.curve.ari[depth, 0], above[:, 1].mean())
     section = release.section(found)
     assert "a tag beyond neighbourhood is shown." in section.text[0]
     differences = [c.writes.ari - c.writes.ari_contiguous for c in cases if c is not None]
