@@ -43,7 +43,7 @@ def sinks_found(found: Stacked, tracks: list[Tracks]) -> SinksFound:
 
     # Of prompts of unequal length only the longer ones may meet the window.
     windowed = np.any([[block.windowed for block in group] for group in found.read], axis=0)
-    on_nearly, on_others = _places_on(found, tracks)
+    on_nearly, on_others = places_on(found, tracks)
     return SinksFound(
         first=total("exact", "first"),
         later=total("exact", "later"),
@@ -60,8 +60,11 @@ def sinks_found(found: Stacked, tracks: list[Tracks]) -> SinksFound:
     )
 
 
-def _places_on(found: Stacked, tracks: list[Tracks]) -> tuple[Interval | None, Interval | None]:
-    """Block l + 1 attends by the state after block l."""
+def places_on(found: Stacked, tracks: list[Tracks]) -> tuple[Interval | None, Interval | None]:
+    """Share of the (layer, head) places in which a nearly massive later token is a sink; others'.
+
+    Of the layers that have nearly massive ones: block l + 1 attends by the state after block l.
+    """
     heads = found.of("mass").shape[2]
     rates: tuple[list[float], list[float]] = ([], [])
     for nearly, track in zip(found.of("nearly"), tracks, strict=True):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from experiments.intervals import Interval
 from experiments.probing.survey import Survey, survey
 from experiments.probing.survey_sections import sections
 from mech.planted.build import Planted, planted
@@ -42,6 +43,17 @@ def test_the_outlier_feature_is_the_planted_one_and_not_the_massive_dimensions(p
     assert rule(found, "medians") == rule(found, "|x| ≥ 6") == {made.plan.outlier}
     # The planted feature is the same at all tokens: it does not deviate, and nothing else does.
     assert not rule(found, "deviation") & set(made.plan.primary)
+
+
+def test_every_massive_activation_has_its_writer_and_its_end_in_every_prompt(plants):
+    made, found = plants
+    plan = made.plan
+    first = [kind for kind in found.massive.kinds if kind.at_first]
+    assert {kind.dim for kind in first} == set(plan.primary)
+    for kind in first:
+        assert (kind.writer, kind.death, kind.agreed) == (plan.created, plan.end, 1)
+        life = plan.end - plan.created
+        assert kind.lifetime == Interval(life, life, life, len(made.tokens))
 
 
 @pytest.mark.parametrize("kind", ["uniform", "local"])
