@@ -25,7 +25,7 @@ from mech.attention import pattern_rows
 from mech.blocks import decoder_blocks, unwrap
 from mech.errors import BadInput
 from mech.masks import padding
-from mech.standing import Call, current_reader, reading
+from mech.standing import Call, current_reader, reading, unread
 from mech.tokens import check_ids
 from mech.trace import BlockTrace, Heads, Trace
 from mech.writes import Writes
@@ -81,7 +81,8 @@ def capture_blocks(
         # texts) would be left with tensors that nothing may change outside that mode.
         stack.enter_context(torch.no_grad())
         stack.enter_context(reading(model, pass_.attended))
-        for layer, block in enumerate(decoder_blocks(model)):
+        blocks = decoder_blocks(model)
+        for layer, block in enumerate(blocks):
             for handle in pass_.hooks(layer, block):
                 stack.callback(handle.remove)
         # The base model has no head: its logits alone would be T × vocabulary floats.
@@ -90,11 +91,11 @@ def capture_blocks(
             model.base_model(tokens.to(model.device), use_cache=False, **inputs)
         except RuntimeError as error:
             # Attention of a model's own fails at once: it cannot use intervals of keys as a mask.
-            if pass_.layer != 0 or pass_.seen is not None or _from_standing(error):
+            if model._can_set_attn_implementation() or pass_.layer or _from_standing(error):
                 raise
-            raise _unreadable(type(pass_.block).__name__) from error
+            raise _unreadable(type(blocks[0]).__name__) from error
         except IndexError as error:
-            if pass_.layer is not None:
+            if pass_.block is not None:
                 raise
             raise BadInput(
                 f"{tokens.shape[1]} tokens are more than a {type(model).__name__} has positions "
@@ -154,7 +155,9 @@ class _Pass:
 
         def leaving(_: nn.Module, args: tuple, output: Tensor | tuple) -> None:
             if self._runs():
-                self.keep(self._leave(block, unwrap(output)))
+                found = self._leave(block, unwrap(output))
+                with unread():
+                    self.keep(found)
 
         yield block.register_forward_pre_hook(entering, with_kwargs=True)
         for child in block.children():

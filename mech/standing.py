@@ -7,9 +7,9 @@ the heads' output to whoever edits it.
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import torch
 from jaxtyping import Float, Int
@@ -57,19 +57,40 @@ class _Edits(NamedTuple):
     by_layer: Mapping[int, Sequence[Edit]]
 
 
-_reader: ContextVar[Reader | None] = ContextVar("mech_reader", default=None)
+class _Reading(NamedTuple):
+    """Who reads which model's attention; no reader: whoever read before does not."""
+
+    modules: frozenset[int]
+    reader: Reader | None
+
+
+# The last one reads. Ends are taken out where they are: those of generators may cross.
+_readings: ContextVar[tuple[_Reading, ...]] = ContextVar("mech_readings", default=())
 _edits: ContextVar[tuple[_Edits, ...]] = ContextVar("mech_edits", default=())
 
 
 @contextmanager
 def reading(model: PreTrainedModel, reader: Reader) -> Iterator[None]:
-    """Inside, in this context, every attention of `model` is shown to `reader`."""
-    with standing_in(model):
-        token = _reader.set(reader)
-        try:
-            yield
-        finally:
-            _reader.reset(token)
+    """Inside, in this context, every attention of `model`, and of no other, is shown to `reader`.
+
+    Gradients do not pass through attention inside: asked for, they are refused with BadInput.
+    """
+    with standing_in(model), _last(_Reading(_modules(model), reader)):
+        yield
+
+
+def unread() -> AbstractContextManager[None]:
+    """Inside, in this context, nobody reads: a pass of the reader's own is not the one it reads."""
+    return _last(_Reading(frozenset(), None))
+
+
+@contextmanager
+def _last(mine: _Reading) -> Iterator[None]:
+    _readings.set((*_readings.get(), mine))
+    try:
+        yield
+    finally:
+        _readings.set(tuple(other for other in _readings.get() if other is not mine))
 
 
 @contextmanager
@@ -79,18 +100,23 @@ def editing(model: PreTrainedModel, by_layer: Mapping[int, Sequence[Edit]]) -> I
     Edits of an outer `editing` come first. No weight is touched, and the model's attention is its
     own again afterwards.
     """
-    modules = frozenset(id(module) for module in model.modules())
+    mine = _Edits(_modules(model), by_layer)
     with standing_in(model):
-        token = _edits.set((*_edits.get(), _Edits(modules, by_layer)))
+        _edits.set((*_edits.get(), mine))
         try:
             yield
         finally:
-            _edits.reset(token)
+            _edits.set(tuple(other for other in _edits.get() if other is not mine))
+
+
+def _modules(model: PreTrainedModel) -> frozenset[int]:
+    return frozenset(id(module) for module in model.modules())
 
 
 def current_reader() -> Reader | None:
     """Who reads in this context: a hook of another capture must keep silent."""
-    return _reader.get()
+    readings = _readings.get()
+    return readings[-1].reader if readings else None
 
 
 _lock = threading.Lock()
@@ -158,9 +184,29 @@ def attention(
     call = Call(layer, query, key, value, found.lse, low, high, scale, softcap, s_aux)
     assert found.z is not None  # values were given
     z = _edited(module, found.z, call)
-    if (reader := _reader.get()) is not None:
+    reader = current_reader()
+    # Models may share a configuration: another one's attention comes here too.
+    if reader is not None and id(module) in _readings.get()[-1].modules:
         reader(call, found, z)
-    return z.to(query.dtype).transpose(1, 2).contiguous(), None
+    z = z.to(query.dtype).transpose(1, 2).contiguous()
+    return _WithoutGradient.apply(z, query, key, value), None
+
+
+class _WithoutGradient(torch.autograd.Function):
+    """z, of which no gradient can be had: the kernels have none, and to leave it out is wrong."""
+
+    @staticmethod
+    def forward(ctx: object, z: Tensor, *_: Tensor) -> Tensor:
+        """z itself."""
+        return z.view_as(z)
+
+    @staticmethod
+    def backward(ctx: object, *_: Tensor) -> NoReturn:
+        """Raises BadInput."""
+        raise BadInput(
+            "attention that is read or edited has no gradients: call the model under "
+            "torch.no_grad(), or differentiate outside of `reading` and `editing`"
+        )
 
 
 def _edited(module: nn.Module, z: Tensor, call: Call) -> Tensor:

@@ -9,7 +9,7 @@ import transformers
 from mech.blocks import decoder_blocks, unwrap
 from mech.capture import capture, capture_blocks
 from mech.errors import BadInput
-from mech.standing import editing, reading
+from mech.standing import current_reader, editing, reading
 
 
 @torch.no_grad()
@@ -160,6 +160,82 @@ def test_a_capture_inside_a_capture(llama, tokens):
     assert llama.config._attn_implementation == "sdpa"
 
 
+def test_a_pass_of_the_readers_own_is_not_read(llama, tokens):
+    """Nor does it disturb what is: a plain forward pass, or generation, inside `read`."""
+    alone = capture_blocks(llama, tokens, lambda block: block.received)
+    again = capture_blocks(llama, tokens, lambda block: (block.received, llama(tokens).logits)[0])
+    for found, expected in zip(again, alone, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_reader_sees_its_model_alone(llama, tokens):
+    """Two models of one configuration: what stands in for one's attention does for the other's."""
+    other = transformers.LlamaForCausalLM(llama.config).eval()
+    seen = []
+    with reading(llama, lambda call, mass, z: seen.append(call.layer)), torch.no_grad():
+        other(tokens)
+        assert not seen
+        llama(tokens)
+    assert seen == [0, 1, 2]
+
+
+def test_ends_may_cross(llama, tokens):
+    """As those of two generators do."""
+    seen = []
+    first, second = (
+        reading(llama, lambda call, mass, z, name=name: seen.append(name)) for name in "ab"
+    )
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    with torch.no_grad():
+        llama(tokens)
+    second.__exit__(None, None, None)
+    assert seen == ["b"] * 3
+    assert current_reader() is None
+    assert llama.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize(
+    "context", [lambda m: reading(m, lambda *_: None), lambda m: editing(m, {})]
+)
+def test_a_gradient_through_what_is_read_is_refused(llama, tokens, context):
+    """Queries and keys would get none, and the sum would look like a gradient."""
+    with context(llama):
+        loss = llama(tokens).logits.sum()
+    with pytest.raises(BadInput, match="no gradients: call the model under"):
+        loss.backward()
+
+
+def test_generation_inside_is_as_outside_and_reads_a_growing_cache(llama, tokens):
+    asked = {"max_new_tokens": 3, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    prompt, sizes = tokens[:1], []
+    with reading(llama, lambda call, mass, z: sizes.append((z.shape[2], mass.received.shape[2]))):
+        inside = llama.generate(prompt, **asked)
+    assert torch.equal(inside, llama.generate(prompt, **asked))
+    assert sizes[::3] == [(21, 21), (1, 22), (1, 23)]
+
+
+@pytest.mark.parametrize("kind", [IndexError, RuntimeError])
+@pytest.mark.parametrize("layer", [0, 2])
+def test_an_error_of_the_reader_is_its_own(llama, tokens, kind, layer):
+    def read(block):
+        if block.layer == layer:
+            raise kind("mine")
+
+    with pytest.raises(kind, match="mine"):
+        capture_blocks(llama, tokens, read)
+
+
+def test_an_error_ahead_of_attention_is_the_models_own(llama, tokens):
+    def full(*_):
+        raise RuntimeError("out of memory")
+
+    decoder_blocks(llama)[0].get_submodule("self_attn.q_proj").register_forward_hook(full)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        capture_blocks(llama, tokens, lambda block: block)
+
+
 def test_captures_in_threads_on_one_model(llama, generator):
     texts = [torch.randint(0, 97, (1, seq), generator=generator) for seq in (21, 34, 7, 13)]
     alone = [capture_blocks(llama, text, lambda block: block.received) for text in texts]
@@ -209,7 +285,7 @@ def test_an_error_of_an_edit_is_its_own(llama, tokens):
 
 def test_reading_does_not_see_what_is_changed_later(llama, tokens):
     """A block that adds to the stream in place must not change what was read before it."""
-    kept = capture(llama, tokens)
+    kept = capture_blocks(llama, tokens, lambda block: block)
     block = decoder_blocks(llama)[1]
     original = block.forward
 
@@ -217,7 +293,9 @@ def test_reading_does_not_see_what_is_changed_later(llama, tokens):
         return hidden_states.copy_(original(hidden_states, *args, **kwargs))
 
     block.forward = in_place
-    np.testing.assert_array_equal(capture(llama, tokens).resid, kept.resid)
+    for found, true in zip(capture_blocks(llama, tokens, lambda b: b), kept, strict=True):
+        np.testing.assert_array_equal(found.resid_pre, true.resid_pre)
+        np.testing.assert_array_equal(found.resid_post, true.resid_post)
 
 
 def test_bfloat16_arrives_as_float32(llama, tokens):
@@ -259,7 +337,21 @@ def test_an_infinite_activation_names_its_block(llama, tokens):
         capture_blocks(llama, tokens, lambda block: None)
 
 
-def test_attention_of_its_own_is_refused(tokens):
-    config = transformers.BloomConfig(vocab_size=97, hidden_size=32, n_layer=2, n_head=4)
-    with pytest.raises(BadInput, match="BloomBlock does not call transformers' Attention"):
-        capture(transformers.BloomForCausalLM(config).eval(), tokens)
+@pytest.mark.parametrize(
+    ("family", "settings", "block"),
+    [
+        ("Bloom", {"n_layer": 2, "n_head": 4}, "BloomBlock"),
+        ("Falcon", {"num_hidden_layers": 2, "num_attention_heads": 4}, "FalconDecoderLayer"),
+        # This one fails before its first block: its positions are a bias of the mask.
+        (
+            "Falcon",
+            {"num_hidden_layers": 2, "num_attention_heads": 4, "alibi": True},
+            "FalconDecoderLayer",
+        ),
+    ],
+)
+def test_attention_of_its_own_is_refused(tokens, family, settings, block):
+    config = getattr(transformers, f"{family}Config")(vocab_size=97, hidden_size=32, **settings)
+    model = getattr(transformers, f"{family}ForCausalLM")(config).eval()
+    with pytest.raises(BadInput, match=f"{block} does not call transformers' Attention"):
+        capture(model, tokens)
