@@ -23,10 +23,12 @@ PAUSE = 10.0  # seconds between two plain lines
 def paper() -> Console:
     """Where answers are printed: as wide as the terminal, and wide enough for a table elsewhere.
 
-    Text is printed as it is: brackets in a name or a glob are no markup.
+    Text is printed as it is: brackets in a name or a glob are no markup. A terminal gets lines
+    that end between words, a file one line a paragraph.
     """
-    width = None if sys.stdout.isatty() else 160
-    return Console(soft_wrap=True, highlight=False, markup=False, emoji=False, width=width)
+    seen = sys.stdout.isatty()
+    width = None if seen else 160
+    return Console(soft_wrap=not seen, highlight=False, markup=False, emoji=False, width=width)
 
 
 class Progress:

@@ -1,8 +1,11 @@
-"""Plain lines where there is no terminal."""
+"""Plain lines where there is no terminal, and lines that fit where there is one."""
 
 import io
+import sys
 
-from experiments.progress import Progress
+import pytest
+
+from experiments.progress import Progress, paper
 
 
 def test_a_slow_step_is_announced_at_once():
@@ -18,3 +21,13 @@ def test_many_quick_steps_are_one_line_at_the_end():
         for block in range(3):
             advance(f"block {block}")
     assert stream.getvalue() == "blocks: 3/3 block 2, 0 s left\n"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_terminal_gets_lines_that_end_between_words(monkeypatch, capsys, terminal):
+    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    paper().print("attention receives more than others")
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    whole = ["attention receives more than others"]
+    assert lines == (["attention receives", "more than others"] if terminal else whole)
