@@ -36,6 +36,8 @@ class Config:
     """Tokens at which the scan alone is measured; empty: none."""
     blocks: int = 4
     """Blocks of the model that growth is measured on: all have the same shapes."""
+    whole: bool = False
+    """Whether the longest of `growth` is also scanned with all blocks, in a process of its own."""
     seed: int = 0
     """What the random tokens are drawn from."""
 
@@ -59,6 +61,7 @@ class Result:
     floor: "Floor"
     apart: float  # largest difference of what a key receives, scan from eager, over its T
     longest: int  # tokens that the model was made for
+    whole: "Peak | None" = None  # all blocks at the longest length, where asked for
 
 
 def run(config: Config, progress: Progress) -> Result:
@@ -98,8 +101,12 @@ def run(config: Config, progress: Progress) -> Result:
             peak = ways.apart("scan", config.model, seq, config.seed, config.blocks)
             grown.append(Grown(seq, peak))
             advance(f"{seq} tokens")
+    whole = None
+    if config.whole and config.growth:
+        with progress.task("all blocks at the longest length"):
+            whole = ways.apart("scan", config.model, max(config.growth), config.seed)
     inputs = Inputs(model=loaded.name, model_sha256=loaded.sha256, dtype="float32", threads=1)
-    return Result(config, inputs, spent, peaks, grown, least, difference, most)
+    return Result(config, inputs, spent, peaks, grown, least, difference, most, whole)
 
 
 def _timed(
@@ -227,6 +234,11 @@ def _grown(result: Result) -> Section:
         f"The model was made for {result.longest:,} tokens: beyond, time and memory are measured, "
         "and what it attends to says nothing."
     ]
+    if result.whole is not None:
+        text.append(
+            f"A scan of all blocks at {max(result.config.growth):,} tokens, in a process of its "
+            f"own: {result.whole.bytes_ / GIGA:.3f} GB above the model at its peak (n = 1)."
+        )
     return Section("Longer texts", text, [table], [_curve(result)])
 
 

@@ -1,6 +1,7 @@
 """The cost of a scan: three ways that find the same, on a tiny model."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -75,6 +76,27 @@ def test_the_page_says_the_ratios_the_floor_and_the_exponent():
     assert "the scan takes 1.25 times the floor" in paired.text[1]
     assert "T^2.00, the whole pass as T^1.50" in grown.text[0]
     assert len(scan.sections(some_result(growth=False))) == 1
+    assert len(grown.text) == 1
+    whole = replace(some_result(), whole=Peak(Spent(1.0, 1.0), 780_000_000))
+    assert "all blocks at 400 tokens" in scan.sections(whole)[1].text[1]
+    assert "0.780 GB above" in scan.sections(whole)[1].text[1]
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_all_blocks_are_scanned_at_the_longest_length_where_asked(tiny, monkeypatch, whole):
+    asked = []
+
+    def apart(way, name, seq, seed, blocks=None):
+        asked.append((way, seq, blocks))
+        return Peak(Spent(1.0, 0.5), seq)
+
+    monkeypatch.setattr(scan_ways, "apart", apart)
+    loaded = SimpleNamespace(model=tiny, name="tiny", sha256="0")
+    monkeypatch.setattr("mech.load.load", lambda name, advance: loaded)
+    config = scan.Config(seq=70, repeats=2, growth=(90, 80), blocks=2, whole=whole)
+    result = scan.run(config, Progress())
+    assert result.whole == (Peak(Spent(1.0, 0.5), 90) if whole else None)
+    assert asked[3:] == [("scan", 90, 2), ("scan", 80, 2), *[("scan", 90, None)] * whole]
 
 
 @pytest.mark.parametrize(
