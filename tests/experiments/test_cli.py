@@ -163,6 +163,7 @@ def test_probe(ctr, model, tmp_path):
     result = answered(done, tmp_path / "run")
     assert result["inputs"]["first_ids"][0] == 1
     assert "prepended <s>" in result["inputs"]["bos"]
+    assert result["inputs"]["kernels"] == {"hard_threshold": "cpu", "sink_mass": "cpu"}
     assert result["result"]["heads"] == 8
     # Uniform attention makes a sink of no token at 64 tokens or more.
     assert result["result"]["first"]["n"] == 2
