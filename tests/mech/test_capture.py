@@ -254,6 +254,14 @@ def test_captures_in_threads_on_one_model(llama, generator):
     assert llama.config._attn_implementation == "sdpa"
 
 
+def test_a_block_that_attends_twice_is_refused(llama, tokens):
+    attention = decoder_blocks(llama)[1].get_submodule("self_attn")
+    once = attention.forward
+    attention.forward = lambda *args, **kwargs: (once(*args, **kwargs), once(*args, **kwargs))[1]
+    with pytest.raises(BadInput, match="block 1 attends more than once"):
+        capture_blocks(llama, tokens, lambda block: block)
+
+
 def test_a_mask_by_query_and_key_is_read(llama, tokens):
     """Four axes, as transformers takes it too: here a window that the model does not have."""
     at = torch.arange(21)
