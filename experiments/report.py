@@ -60,6 +60,11 @@ class Table(NamedTuple):
     rows: Sequence[Sequence[str]]
     caption: str = ""
 
+    def worded(self) -> list[bool]:
+        """Per column, whether most of its cells are words: those are set flush left, and wrap."""
+        columns = zip(*self.rows, strict=True)
+        return [2 * sum(map(_is_words, column)) > len(column) for column in columns]
+
 
 @dataclass(frozen=True)
 class Section:
@@ -71,6 +76,10 @@ class Section:
     pictures: Sequence[Picture] = ()
     html: str = ""
     pages: Sequence[Page] = ()
+
+
+def _is_words(cell: str) -> bool:
+    return sum(map(str.isalpha, cell)) > 12 and sum(map(str.isalpha, cell)) > len(cell) / 2
 
 
 def write(folder: Path, title: str, sections: Sequence[Section], facts: dict[str, str]) -> None:
