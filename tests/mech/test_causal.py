@@ -38,6 +38,17 @@ def test_edits_of_nothing_leave_the_logits_of_every_family(tiny, tokens):
     assert float((same - plain).abs().max()) < 1e-5 * float(plain.abs().max())
 
 
+def test_an_edit_of_one_model_leaves_another_of_the_same_configuration(llama, tokens):
+    """Both go through the one function that stands in; only the edited one's modules are meant."""
+    other = type(llama)(llama.config).eval()
+    plain = logits(other, tokens)
+    assert other.config is llama.config
+    with intervene(llama, Remove(everywhere(llama))):
+        same = logits(other, tokens)
+    # As far as one attention kernel is from another.
+    assert float((same - plain).abs().max()) < 1e-5 * float(plain.abs().max())
+
+
 def test_an_edit_changes_what_follows_it_and_nothing_before(tiny, tokens):
     plain = capture(tiny.model, tokens)
     for kind in (Remove, Mean, Project, RandomDirection, Block):
