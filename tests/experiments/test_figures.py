@@ -38,7 +38,8 @@ def ask(name: str, **options):
 def test_every_experiment_is_listed_here():
     pictures = {name for name, c in COMMANDS.items() if c.module.startswith("experiments.figures")}
     listed = {name.removeprefix("experiment ") for name in pictures}
-    assert listed == set(SMALLEST)
+    # Prompts are of a real model: pictured in test_probe.py, and not from numbers alone.
+    assert listed - {"prompts"} == set(SMALLEST)
 
 
 @pytest.mark.parametrize("name", SMALLEST)

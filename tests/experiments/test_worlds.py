@@ -53,7 +53,7 @@ def test_mass_and_tag_are_those_of_the_whole_pattern(tokens):
         )
         moved = trace.pattern[layer][:, :, 1:, :1] * written
         lengths = np.linalg.norm(trace.resid[layer][:, 1:], axis=-1)[:, None]
-        tags.append((np.linalg.norm(moved, axis=-1) / lengths).mean(axis=(0, 4)))
+        tags.append((np.linalg.norm(moved, axis=-1) / lengths).mean(axis=(0, 2)))
     np.testing.assert_allclose(world.tag, np.concatenate(tags), rtol=1e-6)
 
 
