@@ -25,7 +25,8 @@ def causal_section(
         "95% intervals. Later sink mass: share of all attention that goes to these sinks in the "
         "layers after the first edited one. ARI: of the strongest head's own groups. Release: η² "
         "of its sinks above random segments, in the stream three blocks later. Controls in "
-        "brackets. A sink's own query is never edited."
+        "brackets. A sink's own query is never edited. Tags are said to matter where the "
+        "interval of their removal lies above the control's: stricter than pairing."
     )
     tables = [_table(rows, caption)]
     if by_head:
