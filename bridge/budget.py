@@ -48,6 +48,7 @@ class Cost(NamedTuple):
     kept: int
     bits: int
     flops: int
+    bytes_moved: int
 
     @property
     def density(self) -> float:
@@ -63,12 +64,15 @@ def cost(module: Operator | nn.Linear, parameters: int | None = None) -> Cost:
 
     bits: the numbers kept in their own format, a bitmask for the places of unstructured ones.
     flops: a token, two a multiply-add, of the arithmetic needed (not of a simulation of it).
+    bytes_moved: a token by itself (batch 1): what is stored, the input and the output once each,
+    and what two thin products hand on; see `Operator.bytes_moved`.
     """
     if isinstance(module, Operator):
         if parameters is None:
             raise TypeError("cost of an operator: say how many parameters it replaced")
-        return Cost(parameters, module.parameters_kept(), module.bits(), module.flops())
+        kept, bits = module.parameters_kept(), module.bits()
+        return Cost(parameters, kept, bits, module.flops(), module.bytes_moved())
     weight, bias = module.weight, 0 if module.bias is None else module.bias.numel()
-    width = weight.element_size() * 8
-    count = weight.numel()
-    return Cost(count, count, (count + bias) * width, 2 * count + bias)
+    width, count = weight.element_size(), weight.numel()
+    moved = width * (count + bias + sum(weight.shape))
+    return Cost(count, count, 8 * width * (count + bias), 2 * count + bias, moved)
