@@ -1,48 +1,49 @@
 """Walk a model block by block: calibrate, replace, carry on.  Written once, for every method."""
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from bridge.budget import cost
-from bridge.compression import Compression, Row, restore
-from bridge.fused import parts
-from bridge.method import Method
-from bridge.methods.oats import scale
-from bridge.operators import LinearOperator, Stack
-from bridge.sites import block_of, linears, place, standing
-from bridge.statistics import Inputs, Moment, diagonal_moment
-from bridge.stream import Call, Stream, evaluating, hooked, record
+from bridge.component import Component, components
+from bridge.compression import Compression, Done, Row, restore
+from bridge.method import ComponentMethod, Method
+from bridge.replace import check_finite, replaced, replaced_component
+from bridge.sites import block_of, linears, matching, place, standing
+from bridge.statistics import nothing
+from bridge.stream import Call, Stream, evaluating, record
+from bridge.watch import TokenWeights, watch
 from mech.blocks import decoder_blocks
 from mech.errors import BadInput
 from mech.tokens import check_ids
 
+AnyMethod = Method | ComponentMethod | Mapping[str, Method]
 
-class Seen(NamedTuple):
-    """Of one linear's inputs: what the method asked for, and the moment that errors are in."""
 
-    statistic: Any
-    moment: Moment
+@runtime_checkable
+class Shards(Protocol):
+    """Where blocks that are done are kept, so that a run that was killed goes on."""
 
-    def with_inputs(self, method: Method, x: Inputs) -> "Seen":
-        """And `x` too."""
-        moment = diagonal_moment.update(self.moment, x)
-        if method.statistic is diagonal_moment:
-            return Seen(moment, moment)
-        return Seen(method.statistic.update(self.statistic, x), moment)
+    def read(self, layer: int) -> Mapping[str, Done] | None:
+        """What stood in a block, by linear; None where it is still to be done."""
+        ...
+
+    def write(self, layer: int, done: Mapping[str, Done]) -> None:
+        """Keep a block that is done, whole or not at all."""
+        ...
 
 
 def compress(
     model: nn.Module,
-    method: Method,
+    method: AnyMethod,
     batches: Sequence[Int[Tensor, "_batch _seq"]],
     *,
     select: str = "*",
+    token_weights: TokenWeights | None = None,
+    shards: Shards | None = None,
     advance: Callable[[str], None] | None = None,
 ) -> Compression:
     """Replace, in place, every selected linear by `method(weight, what its inputs looked like)`.
@@ -54,22 +55,30 @@ def compress(
     "layers.3.self_attn.q_proj" (see `bridge.sites`); `batches` holds whole windows of token ids,
     no padding, of any sizes; `advance` is called with the name of every linear that is done.
 
+    `method` is one for all linears, one of whole components (`bridge.component`), or a mapping
+    from names to methods, in which what is not named stays dense. `token_weights`, one tensor
+    of the shape of each batch, w_t >= 0, makes every second moment Σ_t w_t x_t x_tᵀ. `shards`
+    keeps what is done, block by block, and gives it back.
+
     All or nothing: on any exception the model is as before. Raises BadInput, naming the linear,
-    where a weight, a statistic or an output is not finite, where `select` matches nothing, and
-    where a batch is empty or holds an id that the model has no embedding for.
+    where a weight, a statistic or an output is not finite, where `select` or a name matches
+    nothing, where a batch is empty or holds an id that the model has no embedding for, and
+    where weights are negative or of another shape than the tokens.
     """
-    chosen = linears(model, select)
+    work = _work(model, method, select)
     if not batches:
         raise BadInput("no calibration batches: pass at least one")
     for tokens in batches:
         check_ids(model, tokens)
-    for name, linear in chosen.items():
-        _check_finite(linear.weight, f"{name}: its weight")
-    done = Compression(repr(method), (), sum(b.numel() for b in batches), dict(chosen))
+    _check_weights(batches, token_weights)
+    for name, linear in work.linears.items():
+        check_finite(linear.weight, f"{name}: its weight")
+    tell = advance or (lambda _: None)
+    done = Compression(repr(method), (), sum(b.numel() for b in batches), dict(work.linears))
     complete = False
     with evaluating(model), torch.no_grad():
         try:
-            rows = tuple(_walk(model, method, batches, chosen, advance or (lambda _: None)))
+            rows = tuple(_walk(model, work, batches, token_weights, shards, tell))
             complete = True
         finally:
             if not complete:
@@ -80,98 +89,136 @@ def compress(
 @contextmanager
 def compressed(
     model: nn.Module,
-    method: Method,
+    method: AnyMethod,
     batches: Sequence[Int[Tensor, "_batch _seq"]],
     *,
     select: str = "*",
+    token_weights: TokenWeights | None = None,
 ) -> Iterator[Compression]:
     """The model compressed inside, dense again after."""
-    compression = compress(model, method, batches, select=select)
+    compression = compress(model, method, batches, select=select, token_weights=token_weights)
     try:
         yield compression
     finally:
         restore(model, compression)
 
 
+class _Work(NamedTuple):
+    """Which linears, and by which methods: of each alone, or of components."""
+
+    linears: dict[str, nn.Linear]
+    methods: Mapping[str, Method]
+    component_method: ComponentMethod | None
+    components: Sequence[Component]
+
+    def of(self, layer: int) -> "_Work":
+        here = {name: linear for name, linear in self.linears.items() if block_of(name) == layer}
+        parts = [component for component in self.components if component.layer == layer]
+        return _Work(here, self.methods, self.component_method, parts)
+
+
+def _work(model: nn.Module, method: AnyMethod, select: str) -> _Work:
+    if isinstance(method, ComponentMethod):
+        found = components(model, select)
+        named = {c.names[role]: c.linears[role] for c in found for role in c.names}
+        known = linears(model, select)
+        chosen = {name: linear for name, linear in known.items() if name in named}
+        return _Work(chosen, {}, method, found)
+    chosen = linears(model, select)
+    if isinstance(method, Method):
+        return _Work(chosen, dict.fromkeys(chosen, method), None, ())
+    for name in method:
+        if name not in chosen:
+            matching(chosen, name, "linear")
+    return _Work({n: linear for n, linear in chosen.items() if n in method}, method, None, ())
+
+
 def _walk(
     model: nn.Module,
-    method: Method,
+    work: _Work,
     batches: Sequence[Int[Tensor, "_batch _seq"]],
-    chosen: Mapping[str, nn.Linear],
+    token_weights: TokenWeights | None,
+    shards: Shards | None,
     advance: Callable[[str], None],
 ) -> Iterator[Row]:
     stream, calls = record(model, batches)
-    last = max(block_of(name) for name in chosen)
+    last = max(block_of(name) for name in work.linears)
     for layer, block in enumerate(decoder_blocks(model)[: last + 1]):
-        here = {name: linear for name, linear in chosen.items() if block_of(name) == layer}
-        seen = _watch(block, here, method, stream, calls[layer]) if here else {}
-        for name, linear in here.items():
-            yield _replace(model, name, linear, method, seen[name])
-            advance(name)
+        here = work.of(layer)
+        if here.linears:
+            kept = shards.read(layer) if shards is not None else None
+            if kept is None:
+                done = _block(model, block, here, stream, calls[layer], token_weights, advance)
+                if shards is not None:
+                    shards.write(layer, done)
+            else:
+                done = _taken(here, kept, layer)
+                for name in done:
+                    advance(name)
+            place(model, {name: one.operator for name, one in done.items()})
+            yield from (one.row for one in done.values())
         stream = [
             call.replay(block, resid) for call, resid in zip(calls[layer], stream, strict=True)
         ]
         # Masks and positions of a block that is done are dropped with its calls.
         calls[layer].clear()
         for resid in stream:
-            _check_finite(resid, f"layers.{layer}: its output")
+            check_finite(resid, f"layers.{layer}: its output")
 
 
-def _watch(
+def _block(
+    model: nn.Module,
     block: nn.Module,
-    here: Mapping[str, nn.Linear],
-    method: Method,
+    work: _Work,
     stream: Sequence[Stream],
     calls: Sequence[Call],
-) -> dict[str, Seen]:
-    """One pass of a dense block; what its linears read."""
-    seen = {
-        name: Seen(
-            method.statistic.init(linear.in_features), diagonal_moment.init(linear.in_features)
+    token_weights: TokenWeights | None,
+    advance: Callable[[str], None],
+) -> dict[str, Done]:
+    """Calibrate a dense block in one pass, and replace its linears."""
+    method = work.component_method
+    statistics = {
+        name: nothing if method else work.methods[name].statistic for name in work.linears
+    }
+    with ExitStack() as watching:
+        states = [
+            watching.enter_context(method.watch(component)) if method else None
+            for component in work.components
+        ]
+        seen = watch(block, work.linears, statistics, stream, calls, token_weights)
+    done: dict[str, Done] = {}
+    if method is not None:
+        moments = {name: state.moment for name, state in seen.items()}
+        for component, state in zip(work.components, states, strict=True):
+            done |= replaced_component(component, method, state, moments)
+            advance(f"layers.{component.layer}: {component.kind}")
+        return done
+    for name, linear in work.linears.items():
+        weighted = token_weights is not None
+        done[name] = replaced(
+            model, name, linear, work.methods[name], seen[name], weighted=weighted
         )
-        for name, linear in here.items()
+        advance(name)
+    return done
+
+
+def _taken(work: _Work, kept: Mapping[str, Done], layer: int) -> dict[str, Done]:
+    """What a shard holds of a block, in the format and place of its linears."""
+    unknown = set(kept) - set(work.linears)
+    if unknown or (work.component_method is None and set(kept) != set(work.linears)):
+        raise BadInput(f"layers.{layer}: the shard holds other linears than this run compresses")
+    return {
+        name: Done(standing(one.operator, work.linears[name]), one.row)
+        for name, one in kept.items()
     }
 
-    def watcher(name: str):
-        def hook(_, args, kwargs):
-            x = args[0] if args else kwargs["input"]
-            seen[name] = seen[name].with_inputs(method, x.flatten(0, -2))
 
-        return hook
-
-    with hooked([(linear, "pre", watcher(name)) for name, linear in here.items()]):
-        for call, resid in zip(calls, stream, strict=True):
-            call.replay(block, resid)
-    return seen
-
-
-def _replace(model: nn.Module, name: str, linear: nn.Linear, method: Method, seen: Seen) -> Row:
-    if seen.moment.tokens == 0:
-        raise BadInput(f"{name}: no calibration token reached it; calibrate on more text")
-    _check_finite(seen.moment.total, f"{name}: the second moment of its inputs")
-    started = time.perf_counter()
-    weight = linear.weight.detach()
-    pieces = [method(part, seen.statistic) for part in weight.split(parts(model, name, linear))]
-    operator = pieces[0] if len(pieces) == 1 else Stack(pieces)
-    seconds = time.perf_counter() - started
-    placed = standing(operator, linear)
-    delta_w, error = _errors(weight, operator, seen.moment)
-    _check_finite(
-        torch.tensor([delta_w, error], dtype=torch.float64), f"{name}: its compressed weight"
-    )
-    place(model, {name: placed})
-    total = cost(placed, weight.numel())
-    return Row(name, operator.shape, total, delta_w, error, seconds)
-
-
-def _errors(weight: Tensor, operator: LinearOperator, moment: Moment) -> tuple[float, float]:
-    columns = scale(moment).to(weight.device)
-    difference = weight.double() - operator.dense().double()
-    whole = (weight.double() * columns).norm()
-    relative = (difference * columns).norm() / whole if whole > 0 else difference.norm()
-    return float(difference.square().mean()), float(relative)
-
-
-def _check_finite(tensor: Tensor, what: str) -> None:
-    if not bool(tensor.isfinite().all()):
-        raise BadInput(f"{what} is not finite; try bfloat16 or float32, and check the model")
+def _check_weights(batches: Sequence[Tensor], token_weights: TokenWeights | None) -> None:
+    if token_weights is None:
+        return
+    if [w.shape for w in token_weights] != [tokens.shape for tokens in batches]:
+        raise BadInput("token weights: pass one tensor a batch, of the shape of its tokens")
+    if not all(bool((w.isfinite() & (w >= 0)).all()) for w in token_weights):
+        raise BadInput("token weights: finite and at least 0")
+    if not any(bool((w > 0).any()) for w in token_weights):
+        raise BadInput("token weights: all are 0")

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from torch import nn
 
 from bridge.budget import Cost
+from bridge.operators import Operator
 from bridge.sites import block_of, place
 
 
@@ -16,6 +17,9 @@ class Row(NamedTuple):
     error: ‖(W - Ŵ) D‖_F / ‖W D‖_F with D = diag √E[x²], over the calibration tokens, no entry
     of D below 1e-4 of their median; ‖Ŵ‖_F where W = 0.
     seconds: wall time of the method on this linear.
+    output_error: √ (tr E R Eᵀ / tr W R Wᵀ), E = W - Ŵ, R = E[x xᵀ] over those tokens; None where
+    the method did not ask for R, or asked for a weighted one.
+    note: what the method had to do beyond its formula; empty as a rule.
     """
 
     name: str
@@ -24,6 +28,15 @@ class Row(NamedTuple):
     delta_w: float
     error: float
     seconds: float
+    output_error: float | None = None
+    note: str = ""
+
+
+class Done(NamedTuple):
+    """What stands where a linear stood, and its line."""
+
+    operator: Operator | nn.Linear
+    row: Row
 
 
 @dataclass(frozen=True)

@@ -46,10 +46,33 @@ class Moment(NamedTuple):
         return self.total / self.tokens
 
 
+class SecondMoment(NamedTuple):
+    """Σ_t x_t x_tᵀ over `tokens` tokens, in float64."""
+
+    total: Float[Tensor, "d_in d_in"]
+    tokens: int
+
+    @property
+    def mean(self) -> Float[Tensor, "d_in d_in"]:
+        """R = E[x xᵀ] over tokens."""
+        return self.total / self.tokens
+
+    @property
+    def diagonal(self) -> Moment:
+        """Σ_t x_tj², what a method that looks at channels one by one reads."""
+        return Moment(self.total.diagonal().clone(), self.tokens)
+
+
 def _square_sum(moment: Moment, x: Inputs) -> Moment:
     # Products of float32 are exact in float64: the order of the tokens moves the last bits only.
     total = x.detach().double().square().sum(0)
     return Moment(moment.total.to(total.device) + total, moment.tokens + len(x))
+
+
+def _outer_sum(moment: SecondMoment, x: Inputs) -> SecondMoment:
+    # In float64 throughout: a massive channel's square would hide the others' in a float32 sum.
+    x = x.detach().double()
+    return SecondMoment(torch.addmm(moment.total.to(x.device), x.mT, x), moment.tokens + len(x))
 
 
 nothing = Statistic(
@@ -61,4 +84,9 @@ diagonal_moment = Statistic(
     init=lambda d_in: Moment(torch.zeros(d_in, dtype=torch.float64), 0),
     update=_square_sum,
     merge=lambda a, b: Moment(a.total + b.total.to(a.total.device), a.tokens + b.tokens),
+)
+second_moment = Statistic(
+    init=lambda d_in: SecondMoment(torch.zeros(d_in, d_in, dtype=torch.float64), 0),
+    update=_outer_sum,
+    merge=lambda a, b: SecondMoment(a.total + b.total.to(a.total.device), a.tokens + b.tokens),
 )

@@ -16,9 +16,11 @@ from bridge.methods.magnitude import Magnitude
 from bridge.methods.oats import OATS
 from bridge.methods.wanda import Wanda
 from bridge.operators import Dense, LinearOperator, Operator, Sparse, Stack
+from bridge.replace import replaced
 from bridge.sites import linears, operators
 from bridge.statistics import Count, Moment, Statistic, diagonal_moment, nothing
 from bridge.stream import record
+from bridge.watch import Seen
 from mech.blocks import decoder_blocks
 from mech.errors import BadInput
 
@@ -71,13 +73,13 @@ def assert_untouched(model, before):
 def test_what_is_carried_is_what_a_full_pass_would_give(model, batches, monkeypatch):
     """Inputs of every compressed linear's block, as the driver saw them, against a whole pass."""
     carried = []
-    watch = driver._watch
+    watch = driver.watch
 
-    def spy(block, here, method, stream, calls):
+    def spy(block, here, statistics, stream, *rest):
         carried.append([resid.clone() for resid in stream])
-        return watch(block, here, method, stream, calls)
+        return watch(block, here, statistics, stream, *rest)
 
-    monkeypatch.setattr(driver, "_watch", spy)
+    monkeypatch.setattr(driver, "watch", spy)
     compress(model, Wanda(), batches)
     assert len(carried) == 3
     for layer, block in enumerate(blocks(model)):
@@ -228,10 +230,10 @@ def test_inputs_that_are_not_finite_are_named(llama):
     name, linear = next(iter(linears(llama).items()))
     moment = Moment(torch.full((36,), torch.inf, dtype=torch.float64), 3)
     with pytest.raises(BadInput, match=r"layers\.0\.self_attn\.q_proj: the second moment"):
-        driver._replace(llama, name, linear, Wanda(), driver.Seen(moment, moment))
+        replaced(llama, name, linear, Wanda(), Seen(moment, moment), weighted=False)
     unseen = diagonal_moment.init(36)
     with pytest.raises(BadInput, match="no calibration token reached it"):
-        driver._replace(llama, name, linear, Wanda(), driver.Seen(unseen, unseen))
+        replaced(llama, name, linear, Wanda(), Seen(unseen, unseen), weighted=False)
     assert not operators(llama)
 
 

@@ -5,9 +5,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.statistics import Moment, diagonal_moment, nothing
+from bridge.statistics import Moment, SecondMoment, diagonal_moment, nothing, second_moment
 
-STATISTICS = {"nothing": nothing, "diagonal_moment": diagonal_moment}
+STATISTICS = {
+    "nothing": nothing,
+    "diagonal_moment": diagonal_moment,
+    "second_moment": second_moment,
+}
 
 
 def numbers(state) -> list[float]:
@@ -23,9 +27,11 @@ def test_batches_do_not_matter(statistic, sizes, seed):
     for batch in x.split(sizes):
         streamed = statistic.update(streamed, batch)
         merged = statistic.merge(statistic.update(statistic.init(5), batch), merged)
-    # Sums of at most 35 float64 terms, all positive: 35 roundings.
-    assert numbers(streamed) == pytest.approx(numbers(whole), rel=35 * 2**-52)
-    assert numbers(merged) == pytest.approx(numbers(whole), rel=35 * 2**-52)
+    # Sums of at most 35 float64 terms: 35 roundings of the sum of their magnitudes.
+    size = float(x.double().square().sum())
+    allowed = {"rel": 35 * 2**-52, "abs": 35 * 2**-53 * size}
+    assert numbers(streamed) == pytest.approx(numbers(whole), **allowed)
+    assert numbers(merged) == pytest.approx(numbers(whole), **allowed)
 
 
 def test_the_moment_is_a_mean_over_tokens_in_float64():
@@ -44,3 +50,13 @@ def test_a_state_is_not_changed():
     before = Moment(torch.ones(2, dtype=torch.float64), 1)
     diagonal_moment.update(before, torch.ones(4, 2))
     assert before.total.tolist() == [1, 1]
+
+
+def test_the_second_moment_is_the_mean_outer_product_and_holds_the_diagonal_one():
+    x = torch.tensor([[1.0, 2.0], [3.0, -2.0]])
+    moment = second_moment.update(second_moment.init(2), x)
+    assert moment.mean.tolist() == [[5.0, -2.0], [-2.0, 4.0]]
+    assert moment.diagonal.mean.tolist() == [5.0, 4.0]
+    before = SecondMoment(torch.ones(2, 2, dtype=torch.float64), 1)
+    second_moment.update(before, x)
+    assert before.total.tolist() == [[1, 1], [1, 1]]
