@@ -141,3 +141,78 @@ def test_a_term_alone_can_be_switched_off(llama, batches):
     compress(llama, Wanda(), batches, select="*.mlp.*")
     with without(llama, Sparse):
         assert at(llama, "layers.0.mlp.up_proj").dense().count_nonzero() == 0
+
+
+D_HEAD = 6  # of the tiny Llama: 6 query heads, 2 key heads
+
+
+@pytest.mark.parametrize(
+    ("projection", "heads", "axis"), [("q", 6, 0), ("k", 2, 0), ("v", 2, 0), ("o", 6, 1)]
+)
+@pytest.mark.parametrize("kind", [LowRank, Sparse])
+def test_a_head_of_a_term_is_off_and_nothing_else(oats, batches, projection, heads, axis, kind):
+    """A head is rows of W_Q, W_K, W_V and columns of W_O; restated entry by entry."""
+    name = f"layers.1.self_attn.{projection}_proj"
+    operator = at(oats, name).term
+    dense, before = operator.dense(), logits(oats, batches)
+    term = next(t for t in operator.modules() if type(t) is kind)
+    head = heads - 1
+    expected = dense.clone()
+    own = slice(head * D_HEAD, (head + 1) * D_HEAD)
+    index = (own, slice(None)) if axis == 0 else (slice(None), own)
+    expected[index] -= term.dense()[index]
+    with without(oats, kind, select=name, heads=[head]) as count:
+        assert count == 1
+        torch.testing.assert_close(operator.dense(), expected)
+        x = torch.randn(2, 3, 36, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(operator(x), x @ expected.mT)
+        assert operator.parameters_kept() == at(oats, name).parameters_kept()
+        assert not torch.equal(logits(oats, batches), before)
+    assert torch.equal(logits(oats, batches), before)
+    assert next(t for t in operator.modules() if type(t) is kind) is term
+
+
+def test_all_heads_off_is_the_term_off(oats, batches):
+    select = "*.self_attn.[qo]_proj"
+    with without(oats, LowRank, select=select):
+        expected = logits(oats, batches)
+    with without(oats, LowRank, select=select, heads=range(6)):
+        torch.testing.assert_close(logits(oats, batches), expected)
+    with (
+        without(oats, LowRank, select=select, heads=[0, 1, 2]),
+        without(oats, LowRank, select=select, heads=[3, 4, 5]),
+    ):
+        torch.testing.assert_close(logits(oats, batches), expected)
+
+
+def test_a_head_of_a_fused_matrix_is_a_slice_of_each_part(families, batches):
+    """Phi-3: queries, keys and values below each other, each with its own terms."""
+    model = families["phi3"]()
+    compress(model, OATS(), batches, select="layers.1.self_attn.*")
+    operator = at(model, "layers.1.self_attn.qkv_proj")
+    full = operator.dense()
+    with without(model, LowRank, select="*.qkv_proj"):
+        sparse = operator.dense()
+    with without(model, LowRank, select="*.qkv_proj", heads=[1]):
+        rows = (operator.dense() - full).abs().sum(1) > 0
+        torch.testing.assert_close(operator.dense()[rows], sparse[rows])
+    second = [range(start + D_HEAD, start + 2 * D_HEAD) for start in (0, 36, 48)]
+    assert rows.nonzero().flatten().tolist() == [row for rows in second for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("select", "heads", "message"),
+    [
+        ("*.mlp.up_proj", [0], "no heads"),
+        ("*.k_proj", [0, 2], "head 2 is not there; its heads are 0 to 1"),
+        ("*.q_proj", [], "name at least one"),
+    ],
+)
+def test_heads_that_cannot_be_are_refused(oats, batches, select, heads, message):
+    before = logits(oats, batches)
+    with (
+        pytest.raises(BadInput, match=message),
+        without(oats, LowRank, select=select, heads=heads),
+    ):
+        pass
+    assert torch.equal(logits(oats, batches), before)
