@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from bridge.component import Component
-from bridge.operators import LinearOperator, Weight
+from bridge.operators import Affine, LinearOperator, Weight
 from bridge.statistics import Statistic
 
 
@@ -38,6 +38,9 @@ class ComponentMethod(Protocol):
         """
         ...
 
-    def __call__(self, component: Component, state: Any) -> Mapping[str, LinearOperator]:
-        """Cheaper operators by role ("q", "down", …); a role that is not in it stays dense."""
+    def __call__(self, component: Component, state: Any) -> Mapping[str, LinearOperator | Affine]:
+        """Cheaper operators by role ("q", "down", …); a role that is not in it stays dense.
+
+        The linear's bias stays under a LinearOperator; an Affine brings another.
+        """
         ...

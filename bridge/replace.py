@@ -13,7 +13,7 @@ from bridge.compression import Done, Row
 from bridge.fused import parts
 from bridge.method import ComponentMethod, Method
 from bridge.methods.oats import scale
-from bridge.operators import LinearOperator, Stack
+from bridge.operators import Affine, LinearOperator, Stack
 from bridge.sites import standing
 from bridge.statistics import Moment, SecondMoment
 from bridge.watch import Seen
@@ -66,24 +66,25 @@ def replaced_component(
 def accounted(
     name: str,
     linear: nn.Linear,
-    operator: LinearOperator,
+    operator: LinearOperator | Affine,
     moment: Moment,
     full: SecondMoment | None,
     seconds: float,
 ) -> Done:
-    """`operator` in the format and place of `linear`, and its line."""
+    """`operator` in the format and place of `linear`, and its line; an Affine brings its bias."""
+    term = operator.term if isinstance(operator, Affine) else operator
     weight = linear.weight.detach()
     if operator.shape != tuple(weight.shape):
         raise BadInput(f"{name}: a {operator.shape} operator for a {tuple(weight.shape)} weight")
     placed = standing(operator, linear)
-    difference = weight.double() - operator.dense().double()
+    difference = weight.double() - term.dense().double()
     delta_w, error = _errors(weight, difference, moment)
     check_finite(
         torch.tensor([delta_w, error], dtype=torch.float64), f"{name}: its compressed weight"
     )
     output = None if full is None else _output_error(weight, difference, full)
     total = cost(placed, weight.numel())
-    row = Row(name, operator.shape, total, delta_w, error, seconds, output, operator.note)
+    row = Row(name, operator.shape, total, delta_w, error, seconds, output, term.note)
     return Done(placed, row)
 
 

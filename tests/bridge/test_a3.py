@@ -1,0 +1,418 @@
+"""A3 against a plain float64 restatement of its formulas over the model's whole width."""
+
+import itertools
+import time
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from bridge.component import Component
+from bridge.compress import compressed
+from bridge.methods.a3 import A3
+from bridge.methods.a3_forms import best_units, joint, unit_scores, units
+from bridge.operators import Affine
+from bridge.sliced import Sliced
+from mech.errors import BadInput
+
+
+class Attention(NamedTuple):
+    """An attention of linears alone, and what reads it: x [tokens, d_model], one pattern a head."""
+
+    component: Component
+    x: torch.Tensor
+    pattern: torch.Tensor
+
+
+def attention(generator, *, d_model=13, d_head=6, kv=2, group=1, rotary=None, tokens=40):
+    n_heads = kv * group
+    widths = {"q": n_heads * d_head, "k": kv * d_head, "v": kv * d_head}
+    linears = {role: torch.nn.Linear(d_model, width, bias=False) for role, width in widths.items()}
+    linears["o"] = torch.nn.Linear(n_heads * d_head, d_model, bias=False)
+    for linear in linears.values():
+        linear.double().weight.requires_grad_(False).normal_(generator=generator)
+    names = {role: f"layers.0.self_attn.{role}_proj" for role in linears}
+    x = torch.randn(tokens, d_model, generator=generator, dtype=torch.float64)
+    x = x * torch.logspace(-1, 1, d_model, dtype=torch.float64)
+    logits = torch.randn(n_heads, tokens, tokens, generator=generator, dtype=torch.float64)
+    pattern = logits.tril().masked_fill(logits.tril() == 0, -torch.inf).softmax(-1)
+    component = Component(
+        "attention", 0, torch.nn.ModuleDict(linears), linears, names, n_heads, kv, d_head, rotary
+    )
+    return Attention(component, x, pattern)
+
+
+def run(made: Attention, method: A3):
+    """What A3 makes of it: the linears are called as an attention calls them."""
+    component, x, pattern = made
+    with method.watch(component) as state:
+        for role in "qk":
+            component.linears[role](x)
+        values = component.linears["v"](x).view(len(x), component.n_kv_heads, -1)
+        group = component.n_heads // component.n_kv_heads
+        z = torch.einsum("hst,thd->shd", pattern, values.repeat_interleave(group, 1))
+        component.linears["o"](z.flatten(1))
+    return {role: matrix(op).numpy() for role, op in method(component, state).items()}
+
+
+def matrix(operator) -> torch.Tensor:
+    """Of one without a bias."""
+    assert isinstance(operator, Sliced)
+    return operator.dense()
+
+
+def heads(weight, d_head: int) -> np.ndarray:
+    """[head, d_model, d_head], as the paper multiplies from the right."""
+    return weight.reshape(-1, d_head, weight.shape[-1]).swapaxes(1, 2)
+
+
+def root(R: np.ndarray) -> np.ndarray:
+    values, vectors = np.linalg.eigh(R)
+    return (vectors * np.sqrt(values)) @ vectors.T
+
+
+def truncated(matrix: np.ndarray, rank: int):
+    u, s, vt = np.linalg.svd(matrix, full_matrices=False)
+    return u[:, :rank], s[:rank, None] * vt[:rank]
+
+
+def qk_plainly(made: Attention, rank: int) -> list[np.ndarray]:
+    """W̃_qk of every head: SVD_r of the stacked R^½ W_q W_kᵀ R^½, undone by R^-½."""
+    component, x, _ = made
+    half = root((x.T @ x).numpy() / len(x))
+    back, group = np.linalg.inv(half), component.n_heads // component.n_kv_heads
+    W_Q, W_K = (heads(component.linears[r].weight.numpy(), component.d_head) for r in "qk")
+    found = []
+    for kv in range(component.n_kv_heads):
+        own = W_Q[kv * group : (kv + 1) * group]
+        left, right = truncated(np.concatenate([half @ q @ W_K[kv].T @ half for q in own]), rank)
+        found += [back @ part @ right @ back for part in np.split(left, group)]
+    return found
+
+
+def ov_plainly(made: Attention, rank: int) -> list[np.ndarray]:
+    """W̃_v W̃_o of every head: with R_p of its own mixed inputs, or jointly with R."""
+    component, x, pattern = made
+    group, d_head = component.n_heads // component.n_kv_heads, component.d_head
+    W_V = heads(component.linears["v"].weight.numpy(), d_head)
+    W_O = component.linears["o"].weight.numpy().T.reshape(component.n_heads, d_head, -1)
+    found = []
+    for kv in range(component.n_kv_heads):
+        read = (pattern[kv] @ x if group == 1 else x).numpy()
+        half = root(read.T @ read / len(read))
+        own = W_O[kv * group : (kv + 1) * group]
+        left, right = truncated(half @ W_V[kv] @ np.concatenate(own, axis=1), rank)
+        found += np.split(np.linalg.inv(half) @ left @ right, group, axis=1)
+    return found
+
+
+def products(made: Attention, weights: dict, first: str, second: str) -> list[np.ndarray]:
+    component = made.component
+    group, d_head = component.n_heads // component.n_kv_heads, component.d_head
+    left = heads(weights[first], d_head)
+    if second == "o":
+        right = weights["o"].T.reshape(component.n_heads, d_head, -1)
+        return [left[h // group] @ right[h] for h in range(component.n_heads)]
+    right = heads(weights[second], d_head)
+    return [left[h] @ right[h // group].T for h in range(component.n_heads)]
+
+
+SHAPES = [
+    {"d_model": 13, "d_head": 6, "kv": 3, "group": 1},
+    {"d_model": 11, "d_head": 5, "kv": 2, "group": 3},
+    {"d_model": 29, "d_head": 7, "kv": 1, "group": 2},
+]
+
+
+@pytest.mark.parametrize("sizes", SHAPES, ids=str)
+@pytest.mark.parametrize("compression", [0.3, 0.55])
+def test_qk_and_ov_restated(sizes, compression, generator, measured):
+    made = attention(generator, **sizes)
+    weights = run(made, A3(compression=compression, parts=("qk", "ov")))
+    rank = int((1 - compression) * sizes["d_head"] + 1e-9)
+    for first, second, plainly in (("q", "k", qk_plainly), ("v", "o", ov_plainly)):
+        expected = plainly(made, rank)
+        found = products(made, weights, first, second)
+        worst = max(
+            np.abs(a - b).max() / np.abs(b).max() for a, b in zip(found, expected, strict=True)
+        )
+        measured(f"A3 {first}{second} against the plain formulas", f"{worst:.1e}", "1e-6")
+        assert worst < 1e-6
+
+
+@pytest.mark.parametrize("rotary", ["half", "adjacent"])
+@pytest.mark.parametrize("group", [1, 3])
+def test_rotary_pairs_restated(rotary, group, generator):
+    made = attention(generator, d_model=17, d_head=10, kv=2, group=group, rotary=rotary)
+    x, linears = made.x.numpy(), made.component.linears
+    half = root(x.T @ x / len(x))
+    L, R = (np.stack([half @ W for W in heads(linears[r].weight.numpy(), 10)]) for r in ("q", "k"))
+    pairs = [(i, i + 5) if rotary == "half" else (2 * i, 2 * i + 1) for i in range(5)]
+    weights = run(made, A3(compression=0.35, parts=("qk",)))
+    for kv in range(2):
+        score = [
+            sum(
+                (L[kv * group + h, :, i] ** 2).sum() * (R[kv, :, i] ** 2).sum()
+                for i in pair
+                for h in range(group)
+            )
+            for pair in pairs
+        ]
+        # 65% of 10 coordinates are 6: three pairs.
+        kept = sorted(itertools.chain(*(pairs[j] for j in np.argsort(score)[-3:])))
+        gone = sorted(set(range(10)) - set(kept))
+        for role, owners in (("k", [kv]), ("q", range(kv * group, (kv + 1) * group))):
+            for head in owners:
+                own = weights[role].reshape(-1, 10, 17)[head]
+                dense = linears[role].weight.numpy().reshape(-1, 10, 17)[head]
+                np.testing.assert_array_equal(own[kept], dense[kept])
+                np.testing.assert_array_equal(own[gone], 0)
+
+
+def mlp(generator, d_model=9, d_mlp=21, bias=False) -> Component:
+    linears = {
+        "gate": torch.nn.Linear(d_model, d_mlp, bias=bias),
+        "up": torch.nn.Linear(d_model, d_mlp, bias=bias),
+        "down": torch.nn.Linear(d_mlp, d_model, bias=bias),
+    }
+    for linear in linears.values():
+        linear.double().weight.requires_grad_(False).normal_(generator=generator)
+    names = {role: f"layers.0.mlp.{role}_proj" for role in linears}
+    return Component("mlp", 0, torch.nn.ModuleDict(linears), linears, names, 0, 0, 0, None)
+
+
+def test_neurons_restated(generator):
+    component = mlp(generator)
+    x = torch.randn(50, 9, generator=generator, dtype=torch.float64)
+    method = A3(compression=0.4)
+    with method.watch(component) as state:
+        h = torch.nn.functional.silu(component.linears["gate"](x)) * component.linears["up"](x)
+        component.linears["down"](h)
+    operators = method(component, state)
+    score = (h**2).mean(0) * (component.linears["down"].weight ** 2).sum(0)
+    kept = sorted(score.argsort()[-12:].tolist())  # ⌊0.6 · 21⌋
+    for role in ("gate", "up"):
+        dense = matrix(operators[role])
+        assert dense.abs().sum(1).nonzero().flatten().tolist() == kept
+        assert torch.equal(dense[kept], component.linears[role].weight[kept])
+    assert matrix(operators["down"]).abs().sum(0).nonzero().flatten().tolist() == kept
+
+
+def test_joint_is_optimal_and_its_error_is_the_tail_of_the_spectrum(generator):
+    a, b = (torch.randn(30, 7, generator=generator, dtype=torch.float64) for _ in range(2))
+    A, B = a.mT @ a, b.mT @ b
+    maps = joint(A, B, 4)
+
+    def error(left, right):
+        change = torch.eye(7, dtype=torch.float64) - left @ right.mT
+        return float((a @ change @ b.mT).norm())
+
+    best = error(maps.left, maps.right)
+    tail = torch.linalg.svdvals(a @ b.mT)[4:7]
+    assert best == pytest.approx(float(tail.norm()), rel=1e-9)
+    for size in (1e-3, 0.1, 1.0):
+        for _ in range(50):
+            moved = [
+                m + size * torch.randn(m.shape, generator=generator, dtype=torch.float64)
+                for m in (maps.left, maps.right)
+            ]
+            assert error(*moved) >= best
+    # Balanced: neither factor is larger than the other.
+    torch.testing.assert_close(
+        (maps.left.mT @ A @ maps.left).diagonal(), (maps.right.mT @ B @ maps.right).diagonal()
+    )
+
+
+def test_a_singular_moment_loses_nothing_and_says_so(generator):
+    few = attention(generator, d_model=13, d_head=6, kv=2, tokens=3)
+    method = A3(compression=0.3, parts=("qk",))
+    component, x, _ = few
+    with method.watch(component) as state:
+        q, k = component.linears["q"](x), component.linears["k"](x)
+        component.linears["o"](torch.zeros(1, 12, dtype=torch.float64))
+    operators = method(component, state)
+    for head in range(2):
+        own = slice(6 * head, 6 * head + 6)
+        scores = q[:, own] @ k[:, own].mT
+        torch.testing.assert_close(
+            operators["q"](x)[:, own] @ operators["k"](x)[:, own].mT, scores, rtol=1e-6, atol=1e-9
+        )
+    assert "2 of 2 heads have fewer than 4 directions" in str(operators["q"].note)
+
+
+def test_no_signal_is_no_nan(generator):
+    zero = torch.zeros(2, 5, 5, dtype=torch.float64)
+    some = torch.eye(5, dtype=torch.float64).expand(2, 5, 5)
+    for first, second in ((zero, some), (some, zero), (zero, zero)):
+        maps = joint(first, second, 3)
+        assert maps.left.count_nonzero() == maps.right.count_nonzero() == 0
+        assert maps.reached.tolist() == [0, 0]
+
+
+def test_units_of_partial_rotation():
+    assert units(7, "half", 4) == [(0, 2), (1, 3), (4,), (5,), (6,)]
+    assert units(3, None) == [(0,), (1,), (2,)]
+    with pytest.raises(BadInput, match="make no pairs"):
+        units(7, "half")
+    # A pair counts as two: what it carries a coordinate is compared.
+    scores = unit_scores(torch.tensor([3.0, 1, 3, 1, 2, 1]), torch.ones(6), units(6, "half", 4))
+    assert scores.tolist() == [6, 2, 2, 1]
+    assert best_units(scores, units(6, "half", 4), 3).tolist() == [0, 2, 4]
+    assert best_units(scores, units(6, "half", 4), 4).tolist() == [0, 2, 4, 5]
+
+
+SIZES = {
+    "vocab_size": 97,
+    "hidden_size": 36,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 6,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+}
+
+
+def tiny(family: str, **more):
+    config = getattr(transformers, f"{family}Config")(**(SIZES | more))
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{family}ForCausalLM")(config).eval().double()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.add_(noise, alpha=0.3 if parameter.dim() == 1 else 0.1)
+    return model
+
+
+FAMILIES = {
+    "OPT": {"ffn_dim": 52, "word_embed_proj_dim": 36},  # no rotation, biases everywhere
+    "Qwen2": {"intermediate_size": 52, "num_key_value_heads": 2},  # rotation, biases, groups
+    "Llama": {"intermediate_size": 52, "num_key_value_heads": 6},  # rotation, a value head each
+    "Phi": {"intermediate_size": 52, "partial_rotary_factor": 0.67},  # 4 of 6 are rotated
+    "Cohere": {"intermediate_size": 52, "num_key_value_heads": 3},  # adjacent pairs
+}
+
+
+@torch.no_grad()
+def spare(model):
+    """Make what A3 removes at 30% superfluous: rank 4 of 6, or one pair idle; 16 neurons idle."""
+    from bridge.component import components
+
+    generator = torch.Generator().manual_seed(2)
+    for component in components(model):
+        linears = component.linears
+        if component.kind == "mlp":
+            linears["down"].weight[:, 1:17] = 0
+            continue
+        pair = {"half": [1, 4], "adjacent": [2, 3], "partial": [1, 3]}
+        for role in "qkv":
+            linear = linears[role]
+            if role != "v" and component.rotary is not None:
+                rows = linear.weight.view(-1, 6, 36)
+                rows[:, pair[component.rotary]] = 0
+                if linear.bias is not None:
+                    linear.bias.view(-1, 6)[:, pair[component.rotary]] = 0
+                continue
+            shrink = torch.randn(6, 4, generator=generator, dtype=torch.float64)
+            shrink = shrink @ torch.randn(4, 6, generator=generator, dtype=torch.float64) / 3
+            linear.weight.copy_((shrink @ linear.weight.view(-1, 6, 36)).view(-1, 36))
+            if linear.bias is not None:
+                linear.bias.copy_((linear.bias.view(-1, 6) @ shrink.mT).flatten())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_nothing_is_lost_where_what_goes_is_superfluous(family, batches):
+    """Through the driver, with rotation, groups and biases: the same logits from fewer numbers."""
+    model = tiny(family, **FAMILIES[family])
+    spare(model)
+    with torch.no_grad():
+        before = model(batches[0]).logits
+        with compressed(model, A3(compression=0.3), batches) as compression:
+            after = model(batches[0]).logits
+            assert any(isinstance(m, Affine) for m in model.modules()) == (
+                family in ("OPT", "Qwen2", "Phi")
+            )
+        assert torch.equal(model(batches[0]).logits, before)
+    torch.testing.assert_close(after, before, rtol=1e-7, atol=1e-7)
+    for row in compression.rows:
+        assert 0.6 < row.cost.density <= 0.7, row.name
+
+
+def test_each_part_alone_changes_its_own_linears_alone(llama, batches):
+    roles = {"qk": {"q_proj", "k_proj"}, "ov": {"v_proj", "o_proj"}}
+    roles["mlp"] = {"gate_proj", "up_proj", "down_proj"}
+    for part, names in roles.items():
+        with compressed(llama, A3(compression=0.3, parts=(part,)), batches) as compression:
+            assert {row.name.rsplit(".", 1)[1] for row in compression.rows} == names
+
+
+@pytest.mark.parametrize("metric", ["moments", "weights", "random"])
+def test_the_controls_spend_the_same(llama, batches, metric):
+    with compressed(llama, A3(compression=0.4, metric=metric), batches) as compression:
+        kept = compression.cost.kept
+    with compressed(llama, A3(compression=0.4), batches) as compression:
+        assert compression.cost.kept == kept
+
+
+def test_half_precision_stays_in_its_format(llama, batches):
+    model = llama.to(torch.bfloat16)
+    with compressed(model, A3(compression=0.3), batches), torch.no_grad():
+        logits = model(batches[0]).logits
+    assert logits.dtype == torch.bfloat16
+    assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("family", "message"),
+    [
+        ("qwen3", r"Qwen3Attention has a q_norm.*leave 'qk' out of parts"),
+        ("phi3", "fused"),
+    ],
+)
+def test_what_cannot_be_taken_apart_is_refused_by_name(families, family, message, batches):
+    model = families[family]()
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    with pytest.raises(BadInput, match=message), compressed(model, A3(), batches):
+        pass
+    assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+
+
+def test_a_norm_on_queries_leaves_the_other_parts(families, batches):
+    with compressed(families["qwen3"](), A3(parts=("ov", "mlp")), batches) as compression:
+        assert len(compression.rows) == 3 * 5
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"compression": 1.0}, "compression"),
+        ({"parts": ()}, "parts"),
+        ({"parts": ("kq",)}, "parts"),
+        ({"metric": "fisher"}, "metric"),
+    ],
+)
+def test_settings_that_are_none_are_refused(settings, message):
+    with pytest.raises(BadInput, match=message):
+        A3(**settings)
+
+
+def test_it_is_faster_than_the_plain_loop(generator, measured):
+    made = attention(generator, d_model=192, d_head=32, kv=6, tokens=300)
+    method = A3(compression=0.5, parts=("qk", "ov"))
+
+    def seconds(work) -> float:
+        started = time.process_time()
+        work()
+        return time.process_time() - started
+
+    def plainly():
+        return qk_plainly(made, 16), ov_plainly(made, 16)
+
+    run(made, method)  # what compiles or loads once
+    ours, theirs = zip(
+        *((seconds(lambda: run(made, method)), seconds(plainly)) for _ in range(3)), strict=True
+    )
+    ratio = float(np.median(theirs) / np.median(ours))
+    measured("A3, plain loop over the width / ours, CPU time", f"{ratio:.1f}", "at least 1")
+    assert ratio > 1
