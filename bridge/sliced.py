@@ -5,6 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bridge.operators import LinearOperator, Weight
+from bridge.serial import Kind, register
 from mech.errors import BadInput
 
 
@@ -32,7 +33,8 @@ class Sliced(LinearOperator):
         columns: Int[Tensor, " n_columns"] | None = None,
     ):
         super().__init__()
-        self.register_buffer("weight", weight.detach().clone())
+        own = weight.detach().clone(memory_format=torch.contiguous_format)
+        self.register_buffer("weight", own)
         for axis, (name, index) in enumerate((("rows", rows), ("columns", columns))):
             _check(name, index, weight.shape[axis], shape[axis])
             self.register_buffer(name, None if index is None else index.detach().clone())
@@ -80,3 +82,21 @@ def _check(name: str, index: Tensor | None, kept: int, size: int) -> None:
         raise BadInput(
             f"{name} {index.tolist()[:5]}…: {kept} increasing indices below {size} are needed"
         )
+
+
+def _stored(operator: Sliced) -> dict[str, Tensor]:
+    tensors = {"weight": operator.weight, "rows": operator.rows, "columns": operator.columns}
+    return {name: tensor for name, tensor in tensors.items() if tensor is not None}
+
+
+register(
+    "sliced",
+    Kind(
+        Sliced,
+        _stored,
+        lambda spec, t, _: Sliced(
+            t["weight"], shape=tuple(spec["shape"]), rows=t.get("rows"), columns=t.get("columns")
+        ),
+        attributes=lambda op: {"shape": list(op.shape)},
+    ),
+)

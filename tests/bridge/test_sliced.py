@@ -1,9 +1,12 @@
 """Rows and columns that are left act as the matrix with the others zero."""
 
+import json
+
 import pytest
 import torch
 
 from bridge.operators import Dense, Stack
+from bridge.serial import describe, rebuild, tensors
 from bridge.sliced import Sliced
 from mech.errors import BadInput
 
@@ -62,6 +65,14 @@ def test_a_stack_of_whole_and_sliced_heads(generator):
     x = torch.randn(5, 9, generator=generator)
     torch.testing.assert_close(stack(x), x @ stack.dense().mT)
     torch.testing.assert_close(stack(x)[:, 4:], x[:, COLUMNS] @ few.mT)
+
+
+def test_it_is_told_and_built_again(sliced):
+    operator, expected = sliced
+    again = rebuild(json.loads(json.dumps(describe(operator))), tensors(operator))
+    assert type(again) is Sliced
+    assert torch.equal(again.dense(), expected)
+    assert again.bits() == operator.bits()
 
 
 def test_half_precision_moves_numbers_and_leaves_places(generator):
