@@ -3,13 +3,14 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from experiments import compress, effects, probe, terms, toy_train, toy_verify
+from experiments import compress, effects, naming, probe, terms, toy_train, toy_verify
 from experiments.compress import Weights
 from experiments.probing.prompts import FIRST
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.report import Picture, Section
 from experiments.settings import Budget, Reading, Sizes, within
+from experiments.where import Where
 
 if TYPE_CHECKING:  # torch is imported when the question is asked, not for --help
     from experiments.measure import Effect, Material, Measured
@@ -65,7 +66,7 @@ def run(config: Config, progress: Progress) -> Result:
     training = toy_train.Config(seeds=config.seeds, steps=config.steps, seed=config.seed)
     toy_train.check(training)
     loaded = measure.loaded_model(config.reading, progress)
-    linears(loaded.model, terms.Config.select)
+    linears(loaded.model, Where.select)
     material = measure.material(loaded, config.reading, config.sizes, progress)
     looking = probe.Config(
         config.reading,
@@ -92,6 +93,7 @@ def run(config: Config, progress: Progress) -> Result:
     taking_apart = terms.Config(
         config.reading,
         config.budget,
+        questions=("terms",),
         sizes=config.sizes,
         seed=config.seed,
     )
@@ -151,9 +153,9 @@ def _summary(result: Result) -> Section:
         f"{sinks.config.seq} tokens.",
         _ordering(result.compressed),
         f"In the attention projections OATS' sparse term alone keeps "
-        f"{kept[terms.SPARSE]} of the first-token sinks, its low-rank term "
-        f"alone {kept[terms.LOW]}, and a plain sparse matrix with as many "
-        f"nonzeros {kept[terms.PLAIN]}.",
+        f"{kept[naming.SPARSE]} of the first-token sinks, its low-rank term "
+        f"alone {kept[naming.LOW]}, and a plain sparse matrix with as many "
+        f"nonzeros {kept[naming.PLAIN]}.",
     ]
     return Section("In short", text)
 

@@ -196,8 +196,29 @@ def test_compress_and_save(ctr, model, tmp_path):
 def test_terms(ctr, model, tmp_path):
     done = ctr("terms", model, *SMALL, "--iterations", 4, "--rank-ratio", 0.5, "--out", "run")
     result = answered(done, tmp_path / "run")["result"]
-    assert result["linears"] == 6
-    assert len(result["found"]) == 6
+    assert result["linears"] == 4
+    # Dense; eight of the terms, three of the directions, and five of the amount.
+    assert len(result["found"]) == len(result["removed"]) == len(result["recalls"]) == 17
+    assert len(result["contrasts"]) == 8
+
+
+def test_terms_of_some_heads(here, model, tmp_path):
+    """The second head's columns of W_O in the first layer, and nothing else."""
+    done = here(
+        *("terms", model, *SMALL, "--iterations", 4, "--rank-ratio", 0.5, "--out", "run"),
+        *("--select", "*.self_attn.*", "--projections", "o", "--layers", 0, "--heads", 1),
+        *("--questions", "terms"),
+    )
+    result = answered(done, tmp_path / "run")["result"]
+    assert result["linears"] == 1
+    assert result["removed"]["both off: zero"] < 0.6
+    assert 0 < result["removed"]["low rank off: OATS' sparse term alone"] < 0.6
+
+
+def test_terms_refuses_a_choice_of_nothing(here, model):
+    done = here("terms", model, *SMALL, "--layers", 7)
+    expect_refused(done, "layers (7,)")
+    assert "dense" not in done.stderr
 
 
 def test_oats_both_ways(here, model, tmp_path):

@@ -6,41 +6,92 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments import effects, perplexity, terms, toy_train, toy_verify
+from experiments import (
+    effects,
+    naming,
+    perplexity,
+    terms,
+    terms_words,
+    toy_train,
+    toy_verify,
+)
+from experiments.intervals import Interval
 from experiments.probing import prompted
 
 NAN = float("nan")
 
 
-def said(**recall: float) -> str:
-    """The text of `terms` for these shares of the first-token sinks."""
-    names = {"both": terms.BOTH, "sparse": terms.SPARSE, "low": terms.LOW}
-    names |= {"plain": terms.PLAIN, "random": terms.RANDOM}
-    found = {
-        names[name]: SimpleNamespace(kept=SimpleNamespace(first_recall=r, later_recall=NAN))
-        for name, r in recall.items()
+SURE, UNSURE = 0.01, 0.5
+
+
+def said(spread: float = SURE, **recall: float) -> str:
+    """The text of `terms` for these shares of the first-token sinks; intervals are ± spread."""
+    names = {"both": naming.BOTH, "sparse": naming.SPARSE, "low": naming.LOW}
+    names |= {"plain": naming.PLAIN, "random": naming.RANDOM, "as_far": naming.AS_FAR}
+    names |= {"top": naming.TOP, "norm": naming.NORM, "projection": naming.PROJECTION}
+    shares = {names[name]: share for name, share in recall.items()} | {naming.DENSE: 1.0}
+
+    def within(mean: float) -> Interval | None:
+        return None if np.isnan(mean) else Interval(mean, mean - spread, mean + spread, 9)
+
+    kept = {
+        name: SimpleNamespace(first_recall=within(share), later_recall=None)
+        for name, share in shares.items()
     }
+    if np.isnan(recall["both"]):
+        kept[naming.DENSE].first_recall = None
+    contrasts = [
+        terms.Contrast(a, b, within(shares[b] - shares[a]), None, Interval(0, 0, 0, 9))
+        for a, b in terms.PAIRS
+        if {a, b} <= set(shares)
+    ]
+    removed = dict.fromkeys(shares, 0.5)
     config = terms.Config()
-    result: Any = SimpleNamespace(found=found, config=config)
-    return " ".join(terms._text(result))
+    result: Any = SimpleNamespace(config=config, recalls=kept, contrasts=contrasts, removed=removed)
+    return " ".join(terms_words.text(result))
 
 
 def test_the_papers_story_is_told_when_the_numbers_tell_it():
-    text = said(both=0.9, sparse=0.1, low=0.8, plain=0.9, random=0.1)
-    for words in ("it is the low-rank one", "does not follow", "these directions that matter"):
+    text = said(both=0.9, sparse=0.1, low=0.8, plain=0.9, random=0.1, as_far=0.9)
+    for words in (
+        *("it is the low-rank one", "does not follow", "these directions that matter"),
+        "it is not only how much was removed",
+    ):
         assert words in text
 
 
 def test_nothing_is_lost_and_nothing_is_said_to_be():
-    text = said(both=1.0, sparse=0.95, low=0.95, plain=0.95, random=1.0)
-    for words in ("neither", "sparsity costs few", "no clear difference"):
+    text = said(UNSURE, both=1.0, sparse=0.95, low=0.95, plain=0.96, random=1.0, as_far=0.96)
+    for words in ("neither", "keep equally many", "no clear difference", "what was removed"):
         assert words in text
+
+
+def test_the_same_shares_are_told_apart_by_their_intervals():
+    """It is the interval that decides, and no threshold on the share."""
+    shares = {"both": 1.0, "sparse": 0.9, "low": 1.0, "plain": 0.95, "random": 0.97}
+    sure, unsure = said(SURE, **shares), said(UNSURE, **shares)
+    assert "it is the low-rank one" in sure
+    assert "it is the low-rank one" not in unsure
+    assert "neither" in unsure
 
 
 def test_the_opposite_of_the_papers_is_said_too():
-    text = said(both=0.2, sparse=0.9, low=0.1, plain=0.3, random=0.9)
-    for words in ("unlike in the papers", "keeps more of them", "better than OATS' own"):
+    text = said(both=0.2, sparse=0.9, low=0.1, plain=0.3, random=0.9, as_far=0.1)
+    for words in (
+        *("unlike in the papers", "keeps more of them", "better than OATS' own"),
+        "even fewer sinks survive",
+    ):
         assert words in text
+
+
+def test_the_top_component_beside_its_control():
+    shares = {"both": 1.0, "sparse": 0.0, "low": 1.0}
+    text = said(**shares, top=0.1, norm=0.9, projection=0.99)
+    assert "it is that direction, and not the amount" in text
+    assert "0.99 [0.98, 1.00]" in text
+    assert "a random change of its size does as much" in said(
+        **shares, top=0.1, norm=0.1, projection=0.99
+    )
 
 
 def test_a_model_without_sinks_has_nothing_to_carry():
