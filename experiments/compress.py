@@ -11,8 +11,8 @@ from experiments.report import Section
 from experiments.settings import Budget, Reading, Sizes
 
 if TYPE_CHECKING:  # torch is imported when the question is asked, not for --help
+    from bridge.compress import AnyMethod
     from bridge.compression import Compression
-    from bridge.methods import OATS, Magnitude, Wanda
     from experiments.measure import Effect, Material
     from mech.load import Loaded
 
@@ -23,7 +23,7 @@ class Config:
 
     reading: Reading = field(default_factory=Reading)
     method: str = "oats"
-    """magnitude, wanda or oats."""
+    """By name: magnitude, wanda, sparsegpt, oats, gptq, qera and more; an unknown one lists all."""
     budget: Budget = field(default_factory=Budget)
     select: str = "*"
     """Which linears, as a glob over names like layers.3.self_attn.q_proj."""
@@ -85,7 +85,7 @@ def run(config: Config, progress: Progress) -> Result:
 
 def squeeze(
     config: Config,
-    method: "Magnitude | Wanda | OATS",
+    method: "AnyMethod",
     loaded: "Loaded",
     material: "Material",
     progress: Progress,

@@ -1,11 +1,14 @@
 """Methods by the names and options of the command line."""
 
-from typing import TYPE_CHECKING
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
 
-from experiments.settings import Budget
+from experiments.settings import BadOption, Budget, within
 
 if TYPE_CHECKING:  # torch is imported when a question is asked, not for --help
-    from bridge.methods import OATS, Magnitude, Wanda
+    from bridge.method import ComponentMethod, Method
+    from bridge.methods.oats import OATS
+    from bridge.quantizers import MXINT, RoundToNearest
 
 
 def oats(budget: Budget) -> "OATS":
@@ -14,36 +17,85 @@ def oats(budget: Budget) -> "OATS":
     Raises:
         BadInput: a sparsity outside (0, 1), a rank ratio outside [0, 1), no iterations.
     """
-    from bridge.methods import OATS
+    from bridge.methods.oats import OATS
 
-    _check(budget)
+    check(budget)
     return OATS(
         compression=budget.sparsity, rank_ratio=budget.rank_ratio, iterations=budget.iterations
     )
 
 
-def build(name: str, budget: Budget) -> "Magnitude | Wanda | OATS":
-    """The method with the papers' comparison group: the whole matrix for magnitude, rows for Wanda.
+def build(name: str, budget: Budget) -> "Method | ComponentMethod":
+    """The method called `name`, with those options of the budget that it has.
+
+    Who competes for a place in a sparse matrix is the method's own choice (the whole matrix for
+    magnitude, rows for Wanda); a quantiser, a rank that is not given are too.
 
     Raises:
         BadInput: an unknown name (the nearest ones are offered), a budget that cannot be.
+        BadOption: an option that was given and that this method does not have.
     """
-    from bridge.methods import OATS, Magnitude, Wanda, method
-    from bridge.patterns import LayerWise, RowWise
+    from bridge.methods import method
 
-    _check(budget)
-    kind = method(name)
-    if kind is OATS:
-        return oats(budget)
-    if kind is Wanda:
-        return Wanda(RowWise(1 - budget.sparsity))
-    return Magnitude(LayerWise(1 - budget.sparsity))
+    check(budget)
+    kind: Any = method(name)
+    own = {field.name: field.default for field in fields(kind)}
+    _only(name, budget, own)
+    return kind(**{field: value for field, value in _chosen(budget, own).items() if field in own})
 
 
-def _check(budget: Budget) -> None:
+def check(budget: Budget) -> None:
+    """Raises BadInput where nothing or everything would be removed."""
     from mech.errors import BadInput
 
     if not 0 < budget.sparsity < 1:
         raise BadInput(
             f"sparsity {budget.sparsity} is not in (0, 1): 0.5 removes half of the weights"
         )
+
+
+def _only(name: str, budget: Budget, own: dict[str, Any]) -> None:
+    """Refuse an option without effect, unless it stands at its default."""
+    needs = {"bits": "quantizer", "group": "quantizer", "grid": "quantizer", "rank": "rank",
+             "k": "k", "act_order": "act_order"}  # fmt: skip
+    for option, field in needs.items():
+        given = getattr(budget, option)
+        if field not in own and given not in (None, False):
+            raise BadOption(f"--{option.replace('_', '-')} {given}: {name} has no such option")
+
+
+def _chosen(budget: Budget, own: dict[str, Any]) -> dict[str, Any]:
+    """Every field that some method has and the budget speaks of."""
+    from bridge.patterns import exact
+
+    chosen: dict[str, Any] = {
+        "compression": budget.sparsity,
+        "rank_ratio": budget.rank_ratio,
+        "act_order": budget.act_order,
+    }
+    if "pattern" in own:
+        # 1 - 0.7 in floats is a little above 0.3, and would keep one entry more.
+        chosen["pattern"] = type(own["pattern"])(float(1 - exact(budget.sparsity)))
+    if "rank_ratio" in own:  # LoftQ iterates too, five times by its paper
+        chosen["iterations"] = budget.iterations
+    if "quantizer" in own:
+        chosen["quantizer"] = _quantizer(budget, own["quantizer"])
+    for option in ("rank", "k"):
+        if (value := getattr(budget, option)) is not None:
+            within(option, value, 1)
+            chosen[option] = value
+    return chosen
+
+
+def _quantizer(budget: Budget, own: "RoundToNearest | MXINT") -> "RoundToNearest | MXINT":
+    """The method's own, or the one asked for, with the bits and the group asked for."""
+    from bridge.quantizers import MXINT, RoundToNearest
+
+    kinds = {"nearest": RoundToNearest, "mxint": MXINT}
+    quantizer = own if budget.grid is None else kinds[budget.grid](bits=own.bits)
+    if budget.bits is not None:
+        quantizer = replace(quantizer, bits=budget.bits)
+    if budget.group is not None:
+        group = "block" if isinstance(quantizer, MXINT) else "group"
+        quantizer = replace(quantizer, **{group: budget.group})
+    return quantizer

@@ -31,14 +31,26 @@ class Reading:
 
 @dataclass(frozen=True)
 class Budget:
-    """How much of a matrix is kept, and how OATS spends it."""
+    """How much of a matrix is kept, and how it is spent."""
 
     sparsity: float = 0.5
-    """Share of the weights that is removed."""
+    """Share of the weights that is removed, by methods that remove weights."""
     rank_ratio: float = 0.25
     """OATS: share of the kept parameters in the low-rank term."""
     iterations: int = 80
     """OATS: alternations of the definition (full SVDs), whose error the fast loop reaches."""
+    bits: int | None = None
+    """Quantisers: bits of a code, 2 to 8. Default: 4, or 3 where a low-rank term follows."""
+    group: int | None = None
+    """Quantisers: consecutive columns that share a scale. Default: 64 (32 for mxint)."""
+    grid: Literal["nearest", "mxint"] | None = None
+    """Quantisers: a scale of floats or a power of two. Default: nearest."""
+    act_order: bool = False
+    """GPTQ: columns by falling second moment of their inputs."""
+    rank: int | None = None
+    """Low-rank terms beside a quantised matrix: their rank. Default: 32."""
+    k: int | None = None
+    """sink-heads: columns of W_Q and W_K that are kept. Default: 10."""
 
 
 @dataclass(frozen=True)
