@@ -12,26 +12,28 @@ from bridge.quantized import Quantized
 from mech.errors import BadInput
 
 Grouped = Float[Tensor, "d_out groups group"]
-PerGroup = Float[Tensor, "d_out groups 1"]
+Values = Float[Tensor, "..."]
+Scale = Float[Tensor, "..."]
 
 
 class Grid(NamedTuple):
-    """The values s (c - z), c = 0 … 2^bits - 1, one s and one z a row and a group of columns.
+    """The values s (c - z), c = lowest … highest, one s and one z a row and a group of columns.
 
-    `scale` and `zero` hold numbers of the stored format, in the format of the arithmetic.
+    `scale` and `zero`, [d_out, groups, 1] or of another shape that goes with the values, hold
+    numbers of the stored format, in the format of the arithmetic.
     """
 
-    scale: PerGroup
-    zero: PerGroup
+    scale: Scale
+    zero: Scale
     lowest: int
     highest: int
 
-    def nearest(self, values: Grouped) -> Grouped:
+    def nearest(self, values: Values) -> Values:
         """c = clip(⌊w / s⌉ + z, lowest, highest): the code of the nearest value, halves to even."""
         codes = torch.round(values / self.scale).add_(self.zero)
         return codes.clamp_(self.lowest, self.highest)
 
-    def value(self, codes: Grouped) -> Grouped:
+    def value(self, codes: Values) -> Values:
         """s (c - z)."""
         return (codes - self.zero) * self.scale
 

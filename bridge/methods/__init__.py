@@ -1,16 +1,35 @@
 """Every method, by name. One file each; adding one is a file and a line."""
 
 import difflib
+from collections.abc import Callable
 
+from bridge.method import Method
+from bridge.methods.gptq import GPTQ
+from bridge.methods.loftq import LoftQ
+from bridge.methods.lqer import LQER
 from bridge.methods.magnitude import Magnitude
 from bridge.methods.oats import OATS
+from bridge.methods.qera import QERA, QERAApproximate
+from bridge.methods.rounding import Rounding
 from bridge.methods.wanda import Wanda
+from bridge.methods.zeroquant import ZeroQuantV2
 from mech.errors import BadInput
 
-METHODS = {"magnitude": Magnitude, "wanda": Wanda, "oats": OATS}
+METHODS: dict[str, Callable[..., Method]] = {
+    "magnitude": Magnitude,
+    "wanda": Wanda,
+    "oats": OATS,
+    "rounding": Rounding,
+    "gptq": GPTQ,
+    "zeroquant-v2": ZeroQuantV2,
+    "lqer": LQER,
+    "qera-approximate": QERAApproximate,
+    "qera": QERA,
+    "loftq": LoftQ,
+}
 
 
-def method(name: str) -> type[Magnitude] | type[Wanda] | type[OATS]:
+def method(name: str) -> Callable[..., Method]:
     """The class of that name. Raises BadInput with the nearest names where there is none."""
     if name in METHODS:
         return METHODS[name]
