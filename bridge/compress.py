@@ -1,7 +1,7 @@
 """Walk a model block by block: calibrate, replace, carry on.  Written once, for every method."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -12,7 +12,7 @@ from bridge.component import Component, components
 from bridge.compression import Compression, Done, Row, restore
 from bridge.method import ComponentMethod, Method
 from bridge.replace import check_finite, replaced, replaced_component
-from bridge.sites import block_of, linears, matching, place, standing
+from bridge.sites import block_of, left_dense, linears, matching, place, show, standing
 from bridge.statistics import nothing
 from bridge.stream import Call, Stream, evaluating, record
 from bridge.watch import TokenWeights, watch
@@ -26,6 +26,18 @@ AnyMethod = Method | ComponentMethod | Mapping[str, Method]
 @runtime_checkable
 class Shards(Protocol):
     """Where blocks that are done are kept, so that a run that was killed goes on."""
+
+    def running(
+        self,
+        model: nn.Module,
+        method: AnyMethod,
+        batches: Sequence[Int[Tensor, "_batch _seq"]],
+        *,
+        select: str,
+        token_weights: TokenWeights | None,
+    ) -> AbstractContextManager[None]:
+        """Inside, they are of this run; entering refuses to go on with another one's."""
+        ...
 
     def read(self, layer: int) -> Mapping[str, Done] | None:
         """What stood in a block, by linear; None where it is still to be done."""
@@ -60,30 +72,42 @@ def compress(
     of the shape of each batch, w_t >= 0, makes every second moment Σ_t w_t x_t x_tᵀ. `shards`
     keeps what is done, block by block, and gives it back.
 
+    Matrices that a family does not keep in linears (GPT-2's Conv1D, stacks of experts) are
+    linears afterwards, until `restore`. What holds matrices and stays dense is in
+    `Compression.left`.
+
     All or nothing: on any exception the model is as before. Raises BadInput, naming the linear,
     where a weight, a statistic or an output is not finite, where `select` or a name matches
     nothing, where a batch is empty or holds an id that the model has no embedding for, and
     where weights are negative or of another shape than the tokens.
     """
-    work = _work(model, method, select)
+    _work(model, method, select)
     if not batches:
         raise BadInput("no calibration batches: pass at least one")
     for tokens in batches:
         check_ids(model, tokens)
     _check_weights(batches, token_weights)
-    for name, linear in work.linears.items():
-        check_finite(linear.weight, f"{name}: its weight")
     tell = advance or (lambda _: None)
-    done = Compression(repr(method), (), sum(b.numel() for b in batches), dict(work.linears))
+    running = (
+        nullcontext()
+        if shards is None
+        else shards.running(model, method, batches, select=select, token_weights=token_weights)
+    )
     complete = False
-    with evaluating(model), torch.no_grad():
+    with evaluating(model), torch.no_grad(), running:
+        originals: dict[str, nn.Module] = show(model, linears(model, select))
         try:
+            work = _work(model, method, select)
+            originals = {**work.linears, **originals}
+            for name, linear in work.linears.items():
+                check_finite(linear.weight, f"{name}: its weight")
             rows = tuple(_walk(model, work, batches, token_weights, shards, tell))
             complete = True
         finally:
             if not complete:
-                restore(model, done)
-    return Compression(done.method, rows, done.tokens, done.originals)
+                place(model, originals)
+    tokens = sum(b.numel() for b in batches)
+    return Compression(repr(method), rows, tokens, originals, left_dense(model, select))
 
 
 @contextmanager
@@ -151,6 +175,8 @@ def _walk(
                 done = _block(model, block, here, stream, calls[layer], token_weights, advance)
                 if shards is not None:
                     shards.write(layer, done)
+                    # What is read back stands: in memory laid out as it will be after a kill.
+                    done = _taken(here, shards.read(layer) or done, layer)
             else:
                 done = _taken(here, kept, layer)
                 for name in done:

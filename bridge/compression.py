@@ -50,6 +50,9 @@ class Compression:
     rows: tuple[Row, ...]
     tokens: int
     originals: dict[str, nn.Module] = field(repr=False)
+    left: tuple[str, ...] = ()
+    """Modules of the selection that hold matrices and stay dense: routers, and what is no linear
+    or was not named."""
 
     @property
     def cost(self) -> Cost:

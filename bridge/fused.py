@@ -4,13 +4,14 @@ from torch import nn
 
 
 def parts(model: nn.Module, name: str, linear: nn.Linear) -> list[int]:
-    """Rows of each matrix in a linear: [d_q, d_k, d_v] of a fused `qkv_proj` (Phi-3), else all.
+    """Rows of each matrix in a linear: [d_q, d_k, d_v] where they are fused, else all.
 
-    OATS splits fused queries, keys and values and keeps a fused gate and up as one matrix.
+    `qkv_proj` is Phi-3's, `c_attn` GPT-2's. OATS splits fused queries, keys and values and keeps
+    a fused gate and up as one matrix.
     GPT-NeoX interleaves q, k and v head by head: there the linear stays one matrix too.
     """
     config = getattr(model, "config", None)
-    if not name.endswith(".qkv_proj") or config is None:
+    if not name.endswith((".qkv_proj", ".c_attn")) or config is None:
         return [linear.out_features]
     text = config.get_text_config(decoder=True)
     heads = text.num_attention_heads

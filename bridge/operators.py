@@ -84,6 +84,11 @@ class LinearOperator(Operator):
         return Sum([self, other])
 
 
+def _own(tensor: Tensor) -> Tensor:
+    """A copy, row by row: another order in memory would move the last bits of products."""
+    return tensor.detach().clone(memory_format=torch.contiguous_format)
+
+
 class Dense(LinearOperator):
     """The whole matrix."""
 
@@ -91,7 +96,7 @@ class Dense(LinearOperator):
 
     def __init__(self, weight: Weight):
         super().__init__()
-        self.register_buffer("weight", weight.detach().clone())
+        self.register_buffer("weight", _own(weight))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -138,8 +143,8 @@ class LowRank(LinearOperator):
 
     def __init__(self, left: Float[Tensor, "d_out rank"], right: Float[Tensor, "rank d_in"]):
         super().__init__()
-        self.register_buffer("left", left.detach().clone())
-        self.register_buffer("right", right.detach().clone())
+        self.register_buffer("left", _own(left))
+        self.register_buffer("right", _own(right))
 
     @property
     def shape(self) -> tuple[int, int]:

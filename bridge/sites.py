@@ -12,6 +12,7 @@ from itertools import chain
 
 from torch import nn
 
+from bridge.opened import shown
 from bridge.operators import Affine, LinearOperator, Operator
 from mech.blocks import decoder_blocks
 from mech.errors import BadInput
@@ -20,23 +21,50 @@ from mech.errors import BadInput
 def linears(model: nn.Module, select: str = "*") -> dict[str, nn.Linear]:
     """The linears whose name matches the fnmatch glob `select`, in order of depth.
 
-    Raises BadInput where none matches, where blocks keep weights in GPT-2's transposed Conv1D,
-    and where a weight is not a plain matrix of floats in memory (quantised or off-loaded).
+    GPT-2's transposed Conv1D and each expert of a stack are shown as linears (`bridge.opened`),
+    which do not stand in the model until `show` puts them there. What weighs experts against
+    each other is no linear here. Raises BadInput where none matches, where experts are kept in
+    a way that is not known, and where a weight is not a plain matrix of floats in memory
+    (quantised or off-loaded).
     """
-    found = {}
-    for name, module in _modules(model):
-        if type(module).__name__ == "Conv1D":
-            raise BadInput(f"{name} is a Conv1D (GPT-2 keeps weights transposed): not supported")
-        if isinstance(module, nn.Linear):
-            found[name] = module
-    chosen = {name: found[name] for name in matching(found, select, "linear")}
-    for name, linear in chosen.items():
+    found = _linears(model)
+    chosen = {}
+    for name in matching(found, select, "linear"):
+        linear = found[name]
+        if not isinstance(linear, nn.Linear):
+            raise BadInput(
+                f"{name} is a {type(linear).__name__}, a stack of experts of a kind that is not "
+                "known: leave it out with `select`"
+            )
         if linear.weight.is_meta or not linear.weight.is_floating_point():
             raise BadInput(
                 f"{name}: its weight is {linear.weight.dtype} on {linear.weight.device}; "
                 "load the model unquantised and in memory"
             )
+        chosen[name] = linear
     return chosen
+
+
+def show(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
+    """Put linears where the family keeps these in another form; what stood there, by name."""
+    names = set(names)
+    stood, views = {}, {}
+    for name, module in _modules(model):
+        view = shown(module)
+        if view is not None and names & _inside(name, view).keys():
+            stood[name], views[name] = module, view
+    place(model, views)
+    return stood
+
+
+def left_dense(model: nn.Module, select: str = "*") -> tuple[str, ...]:
+    """Modules of matching names that still hold matrices: routers, linears that were not taken."""
+    return tuple(
+        name
+        for name, module in _modules(model)
+        if fnmatchcase(name, select)
+        and any(parameter.ndim > 1 for parameter in module.parameters(recurse=False))
+    )
 
 
 def operators(model: nn.Module, select: str = "*") -> dict[str, Operator]:
@@ -90,6 +118,34 @@ def place(model: nn.Module, modules: Mapping[str, nn.Module]) -> None:
 def block_of(name: str) -> int:
     """The block of a name: 3 of "layers.3.self_attn.q_proj"."""
     return int(name.split(".")[1])
+
+
+def _linears(model: nn.Module) -> dict[str, nn.Module]:
+    """Linears by name, those that `show` would show too; stacks of experts that it cannot."""
+    found: dict[str, nn.Module] = {}
+    modules = dict(_modules(model))
+    mixtures = {name.removesuffix(".experts") for name in modules if name.endswith(".experts")}
+    for name, module in modules.items():
+        router = isinstance(module, nn.Linear) and name.rpartition(".")[0] in mixtures
+        view = shown(module)
+        if view is not None:
+            found |= _inside(name, view)
+        elif (isinstance(module, nn.Linear) and not router) or _unknown_experts(module):
+            found[name] = module
+    return found
+
+
+def _inside(name: str, view: nn.Module) -> dict[str, nn.Linear]:
+    return {
+        f"{name}.{path}" if path else name: linear
+        for path, linear in view.named_modules()
+        if isinstance(linear, nn.Linear)
+    }
+
+
+def _unknown_experts(module: nn.Module) -> bool:
+    stacks = any(parameter.ndim > 2 for parameter in module.parameters(recurse=False))
+    return stacks and type(module).__name__.endswith("Experts")
 
 
 def _modules(model: nn.Module) -> Iterable[tuple[str, nn.Module]]:
