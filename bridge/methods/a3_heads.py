@@ -50,7 +50,7 @@ def heads_of(attention: Component) -> Heads:
     whole = d_head > 0 and kv > 0 and attention.n_heads % kv == 0
     if not (whole and q == o == attention.n_heads * d_head and k == v == kv * d_head):
         raise BadInput(
-            f"{attention.names['q']}: A3 needs q, k, v, o of plain heads of width {d_head}; here "
+            f"{attention.names['q']}: q, k, v, o of plain heads of width {d_head} are needed; here "
             f"q, k, v are {q}, {k}, {v} wide and o reads {o}"
         )
     return Heads(kv, d_head)
