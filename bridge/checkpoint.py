@@ -1,137 +1,140 @@
-"""Save a compressed model as an ordinary checkpoint: whole, verified, or not at all.
+"""Save a compressed model: whole, verified, or not at all. In one of three forms.
 
-The dense form: every operator is folded back into a linear, so any tool that loads the family
-loads the result. It is as large and as fast as the original; zeros are stored as zeros.
+dense: every operator is folded back into a linear, so any tool that loads the family loads the
+result. It is as large and as fast as the original; zeros are stored as zeros.
+packed: operators as they are stored (`bridge.packed`), read after `import bridge`.
+base+lora: the low-rank terms as a PEFT adapter, the rest dense (`bridge.adapter`).
 """
 
-import hashlib
 import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
-import torch
 from safetensors import SafetensorError
-from torch import nn
 
-from bridge.operators import Affine, LinearOperator, Operator
+from bridge import adapter, manifest
+from bridge.card import write_card
+from bridge.fold import folded
+from bridge.manifest import content_hash, verify
+from bridge.packed import achieved
+from bridge.quantizer import PackedQuantizer, configuration
 from bridge.sites import operators
 from bridge.toggle import swap
-from mech.digest import sha256
 from mech.disk import flush
 from mech.errors import BadInput
 from mech.quiet import quiet
 
-MANIFEST = "manifest.json"
-FORMAT = 1
+Form = Literal["dense", "base+lora", "packed"]
+__all__ = ["Form", "content_hash", "save", "save_dense", "verify"]
 
 
-def save_dense(
-    model: Any, tokenizer: Any | None, folder: Path | str, provenance: Mapping[str, Any]
+def save(
+    model: Any,
+    tokenizer: Any | None,
+    folder: Path | str,
+    provenance: Mapping[str, Any],
+    *,
+    form: Form = "dense",
+    max_shard_size: str = "5GB",
 ) -> Path:
     """Write `folder` with Hugging Face's own files, and `manifest.json` beside them.
 
-    The manifest holds the SHA-256 and size of every file, a hash of all tensors by content, and
-    `provenance` as it is given (plain JSON values). Everything is written to a temporary folder
-    beside `folder`, loaded again, compared with the model in memory by that hash, and only then
-    renamed. The model is left as it was. Terms that are switched off are saved as zero.
+    The manifest holds the SHA-256 and size of every file, a hash of all tensors by content, what
+    each compressed linear stores in this form, and `provenance` as it is given (plain JSON
+    values). Everything is written to a temporary folder beside `folder`, loaded again, compared
+    with the model in memory by that hash and by those counts, and only then renamed. The model
+    is left as it was. Terms that are switched off are saved as zero, packed ones as switched off.
 
-    Raises BadInput where `folder` exists, where an operator has no matrix, or where what was
-    loaded again is not what was saved; OSError where the disk refuses. Nothing is left behind
-    but the folders above `folder`, which are made where they are missing.
+    Raises BadInput where `folder` exists, where an operator has no matrix or no such form, or
+    where what was loaded again is not what was saved; OSError where the disk refuses. Nothing is
+    left behind but the folders above `folder`, which are made where they are missing.
     """
     folder = Path(folder).absolute()
+    if form not in get_args(Form):
+        raise BadInput(f"no form called {form!r} (there are {', '.join(get_args(Form))})")
     if folder.exists():
         raise BadInput(f"{folder} exists: choose another folder or remove it")
     try:
         json.dumps(dict(provenance), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise BadInput(f"provenance: plain JSON values only ({error})") from error
+    with _whole(folder) as partial:
+        base = partial / adapter.BASE if form == "base+lora" else partial
+        with _standing(model, form, partial) as names, quiet():
+            model.save_pretrained(base, max_shard_size=max_shard_size)
+            says = {"tensors": content_hash(model), "layers": achieved(model, names)}
+        if tokenizer is not None:
+            tokenizer.save_pretrained(base)
+        write_card(partial, form)
+        manifest.write(partial, form=form, **says, provenance=dict(provenance))
+        with quiet():
+            again = type(model).from_pretrained(base, dtype="auto", local_files_only=True)
+        found = {"tensors": content_hash(again), "layers": achieved(again, says["layers"])}
+        if found != says:
+            raise BadInput(f"{folder}: what was written does not load as what was in memory")
+    return folder
+
+
+def save_dense(
+    model: Any, tokenizer: Any | None, folder: Path | str, provenance: Mapping[str, Any]
+) -> Path:
+    """`save` in the form that any tool loads."""
+    return save(model, tokenizer, folder, provenance, form="dense")
+
+
+@contextmanager
+def _standing(model: Any, form: Form, folder: Path) -> Iterator[list[str]]:
+    """Inside, `model` is what `save_pretrained` has to write; gives the names of its operators."""
+    names = list(operators(model))
+    with ExitStack() as stack:
+        if form == "packed":
+            stack.enter_context(
+                _quantizer(model, PackedQuantizer(configuration(model), manifest=True))
+            )
+        else:
+            stack.enter_context(_quantizer(model, None))
+            linears = folded(model) if form == "dense" else _adapted(model, folder)
+            stack.enter_context(swap(model, linears))
+        yield names
+
+
+def _adapted(model: Any, folder: Path) -> Mapping[str, Any]:
+    linears, terms = adapter.split(model)
+    adapter.write(model, terms, folder / adapter.ADAPTER)
+    return linears
+
+
+@contextmanager
+def _quantizer(model: Any, quantizer: PackedQuantizer | None) -> Iterator[None]:
+    """transformers' own mark of a packed model, set or taken away inside, and as it was after."""
+    marks = ((model, "hf_quantizer"), (model.config, "quantization_config"))
+    before = [(owner, key, vars(owner).pop(key)) for owner, key in marks if key in vars(owner)]
+    if quantizer is not None:
+        model.hf_quantizer = quantizer
+    try:
+        yield
+    finally:
+        for owner, key in marks:
+            vars(owner).pop(key, None)
+        for owner, key, value in before:
+            setattr(owner, key, value)
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder` that takes its name when all went well, and is gone when not."""
     with _clear_errors(folder), ExitStack() as stack:
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         stack.callback(shutil.rmtree, partial, ignore_errors=True)
-        linears = {name: _linear(op, name) for name, op in operators(model).items()}
-        with swap(model, linears), quiet():
-            model.save_pretrained(partial)
-            content = content_hash(model)
-        if tokenizer is not None:
-            tokenizer.save_pretrained(partial)
-        with quiet():
-            again = type(model).from_pretrained(partial, dtype="auto", local_files_only=True)
-        if content_hash(again) != content:
-            raise BadInput(f"{folder}: what was written does not load as what was in memory")
-        _write_manifest(partial, content, provenance)
+        yield partial
         partial.chmod(0o755)
         partial.rename(folder)
         flush(folder.parent)
-    return folder
-
-
-def verify(folder: Path | str) -> dict[str, Any]:
-    """The manifest of a folder whose files are those that were saved.
-
-    Raises BadInput, naming the file, where one is missing or was changed, the manifest included
-    where it can no longer be read. A file that was added is not looked at.
-    """
-    folder = Path(folder)
-    manifest = folder / MANIFEST
-    if not manifest.is_file():
-        raise BadInput(f"{folder} has no {MANIFEST}: it was not saved by this library")
-    try:
-        content = json.loads(manifest.read_text())
-        sums = {name: entry["sha256"] for name, entry in content["files"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadInput(f"{manifest} cannot be read: save the model again") from error
-    for name, expected in sums.items():
-        file = folder / name
-        if not file.is_file():
-            raise BadInput(f"{file} is missing: save the model again")
-        if sha256([file]) != expected:
-            raise BadInput(f"{file} is not the file that was saved: save the model again")
-    return content
-
-
-def content_hash(model: nn.Module) -> str:
-    """SHA-256 over names, dtypes, shapes and bytes of all tensors of `model`, sorted by name."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def _linear(operator: Operator, name: str) -> nn.Linear:
-    bias = operator.bias if isinstance(operator, Affine) else None
-    term = operator.term if isinstance(operator, Affine) else operator
-    if not isinstance(term, LinearOperator):
-        raise BadInput(f"{name}: a {type(term).__name__} has no matrix to save")
-    dense = term.dense()
-    linear = nn.Linear(dense.shape[1], dense.shape[0], bias=bias is not None, device="meta")
-    linear.weight = nn.Parameter(dense.contiguous(), requires_grad=False)
-    if bias is not None:
-        linear.bias = nn.Parameter(bias, requires_grad=False)
-    return linear
-
-
-def _write_manifest(folder: Path, content: str, provenance: Mapping[str, Any]) -> None:
-    files = {
-        str(path.relative_to(folder)): {"sha256": sha256([path]), "bytes": path.stat().st_size}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-    manifest = {
-        "format": FORMAT,
-        "files": files,
-        "tensors": content,
-        "provenance": dict(provenance),
-    }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-    for path in [*folder.rglob("*"), folder]:
-        flush(path)
 
 
 @contextmanager

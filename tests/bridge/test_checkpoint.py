@@ -6,7 +6,7 @@ import resource
 import pytest
 import torch
 
-from bridge import checkpoint
+from bridge import checkpoint, manifest
 from bridge.checkpoint import content_hash, save_dense, verify
 from bridge.compress import compress
 from bridge.methods.oats import OATS
@@ -39,11 +39,11 @@ def test_what_is_loaded_is_what_was_saved(oats, batches, tmp_path):
 
 def test_the_manifest_says_everything(oats, tmp_path):
     folder = save_dense(oats, None, tmp_path / "model", {"seed": 3})
-    manifest = verify(folder)
-    assert manifest["provenance"] == {"seed": 3}
+    said = verify(folder)
+    assert said["provenance"] == {"seed": 3}
     files = {path.name for path in folder.iterdir()} - {"manifest.json"}
-    assert set(manifest["files"]) == files >= {"config.json", "model.safetensors"}
-    assert manifest["tensors"] == content_hash(type(oats).from_pretrained(folder))
+    assert set(said["files"]) == files >= {"config.json", "model.safetensors"}
+    assert said["tensors"] == content_hash(type(oats).from_pretrained(folder))
     assert list(tmp_path.iterdir()) == [folder]
 
 
@@ -71,7 +71,8 @@ def test_a_manifest_that_is_damaged_is_named(content, tmp_path):
 
 def test_bytes_and_names_are_on_the_disk_before_and_after_the_rename(oats, tmp_path, monkeypatch):
     flushed = []
-    monkeypatch.setattr(checkpoint, "flush", lambda path: flushed.append((path, path.exists())))
+    for module in (checkpoint, manifest):
+        monkeypatch.setattr(module, "flush", lambda path: flushed.append((path, path.exists())))
     folder = save_dense(oats, None, tmp_path / "model", {})
     *written, parent = [path for path, _ in flushed]
     assert {path.name for path in written[:-1]} == {path.name for path in folder.iterdir()}
@@ -107,7 +108,7 @@ def test_a_full_disk_leaves_nothing(oats, tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "_write_manifest", full)
+    monkeypatch.setattr(manifest, "write", full)
     with pytest.raises(OSError, match=r"cannot write .*model: No space left") as caught:
         save_dense(oats, None, tmp_path / "model", {})
     assert caught.value.errno == errno.ENOSPC

@@ -1,0 +1,117 @@
+"""base+lora: what is not low rank as a dense model, the low-rank terms as a PEFT adapter on it.
+
+Written from PEFT's format, which is JSON and safetensors: PEFT need not be installed here.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from functools import reduce
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from bridge.fold import linear, opened
+from bridge.operators import LinearOperator, LowRank, Stack, Sum, Weight
+from bridge.packed import root
+from bridge.sites import operators
+from mech.errors import BadInput
+
+BASE, ADAPTER = "base", "adapter"
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+class Parted(NamedTuple):
+    """W = rest + left right, as the terms of an operator give it; rank 0 where none is low rank."""
+
+    rest: Weight
+    left: Float[Tensor, "d_out rank"]
+    right: Float[Tensor, "rank d_in"]
+
+
+def parted(term: LinearOperator) -> Parted:
+    """The low-rank terms of an operator side by side, and all else as one matrix.
+
+    Of a Stack, whose parts have ranks r_i, `left` is block diagonal and the rank is Σ r_i. A term
+    that is off is zero.
+    """
+    d_out, d_in = term.shape
+    if isinstance(term, LowRank) and term.active:
+        return Parted(term.left.new_zeros(d_out, d_in), term.left, term.right)
+    if isinstance(term, Sum | Stack) and term.active:
+        parts = [parted(part) for part in term.each()]
+        right = torch.cat([part.right for part in parts])
+        if isinstance(term, Sum):
+            # A zero matrix first or last would change no sum; nothing is rounded twice.
+            rests = [part.rest for part in parts]
+            return Parted(reduce(torch.add, rests), torch.cat([p.left for p in parts], 1), right)
+        left = torch.block_diag(*(part.left for part in parts))
+        return Parted(torch.cat([part.rest for part in parts]), left, right)
+    dense = term.dense()
+    return Parted(dense, dense.new_zeros(d_out, 0), dense.new_zeros(0, d_in))
+
+
+def split(model: nn.Module) -> tuple[dict[str, nn.Linear], dict[str, Parted]]:
+    """By name: linears that hold what is not low rank, and the terms that are.
+
+    Raises BadInput where no operator has a low-rank term.
+    """
+    bases, terms = {}, {}
+    for name, operator in operators(model).items():
+        term, bias = opened(operator, name)
+        both = parted(term)
+        bases[name] = linear(both.rest, bias)
+        if len(both.right):
+            terms[name] = both
+    if not terms:
+        raise BadInput("no operator has a low-rank term to make an adapter of: save it dense")
+    return bases, terms
+
+
+def write(model: nn.Module, terms: Mapping[str, Parted], folder: Path) -> None:
+    """PEFT's two files: A = right, B = left, alpha = rank, so that B A is added as it is."""
+    folder.mkdir()
+    inside = {f"{root(model)}.{name.removeprefix('layers.')}": term for name, term in terms.items()}
+    weights = {}
+    for path, term in inside.items():
+        weights[f"base_model.model.{path}.lora_A.weight"] = term.right.contiguous()
+        weights[f"base_model.model.{path}.lora_B.weight"] = term.left.contiguous()
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    ranks = {path: len(term.right) for path, term in inside.items()}
+    (folder / CONFIG).write_text(json.dumps(_config(model, ranks), indent=2) + "\n")
+
+
+def read(folder: Path) -> dict[str, Tensor]:
+    """The adapter's tensors."""
+    return load_file(folder / WEIGHTS)
+
+
+def _config(model: nn.Module, ranks: Mapping[str, int]) -> dict[str, Any]:
+    usual = Counter(ranks.values()).most_common(1)[0][0]
+    others = {path: rank for path, rank in ranks.items() if rank != usual}
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": None,
+        "inference_mode": True,
+        "r": usual,
+        "lora_alpha": usual,
+        "rank_pattern": others,
+        "alpha_pattern": others,
+        "target_modules": _targets(model, set(ranks)),
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "init_lora_weights": True,
+    }
+
+
+def _targets(model: nn.Module, paths: set[str]) -> list[str]:
+    """Last names where these mean exactly the given modules (servers ask for that), else paths."""
+    last = {path.rpartition(".")[2] for path in paths}
+    meant = {path for path, _ in model.named_modules() if path.rpartition(".")[2] in last}
+    return sorted(last if meant == paths else paths)
