@@ -63,4 +63,6 @@ class OATS:
             scale=columns,
         )
         low = LowRank(split.left.to(weight.dtype), (split.right / columns).to(weight.dtype))
-        return Sparse((split.sparse / columns).to(weight.dtype)) + low
+        operator = Sparse((split.sparse / columns).to(weight.dtype)) + low
+        operator.note = split.note
+        return operator

@@ -1,10 +1,4 @@
-"""Radix select on the bits of |x|: the order of non-negative floats is the order of their bits.
-
-The 31 bits are read as digits of 11, 10 and 10. Each digit costs one histogram of the entries
-that agree with the threshold so far, so a row is read a few times and never sorted. Compiled
-functions carry `no_type_check`: a shape checker's wrapper around them is nothing that numba
-can compile.
-"""
+"""Rows one after the other: find the threshold by counting (`search`), then copy what is above."""
 
 from typing import no_type_check
 
@@ -14,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ctr_kernels.hard_threshold.search import MAGNITUDE, threshold
 from ctr_kernels.op import Unsupported
 
 
@@ -27,55 +22,28 @@ def hard_threshold(x: Float[Tensor, "rows d_in"], keep: int) -> Float[Tensor, "r
         return x.clone() if keep else torch.zeros_like(x)
     row_major = x.detach().contiguous()
     kept = torch.empty_like(row_major)
-    _select(row_major.numpy(), keep, kept.numpy())
+    # Nothing is allocated in compiled code: a test that poisons `np.empty` would break it.
+    _select(row_major.numpy(), keep, kept.numpy(), np.empty(x.shape[1], np.int32))
     return kept
 
 
 @numba.njit(cache=True, nogil=True)
 @no_type_check
-def _digit(histogram, wanted):
-    """The digit of the wanted-th largest entry, and how many entries of that digit are wanted."""
-    digit = len(histogram) - 1
-    while histogram[digit] < wanted:
-        wanted -= histogram[digit]
-        digit -= 1
-    return digit, wanted
-
-
-@numba.njit(cache=True, nogil=True)
-@no_type_check
-def _select(x, keep, kept):
+def _select(x, keep, kept, magnitudes):
     rows, d_in = x.shape
-    magnitude = np.int32(0x7FFFFFFF)
-    high = np.empty(2048, np.int32)
-    low = np.empty(1024, np.int32)
-    tail = np.empty(d_in, np.int32)
+    above = 0
     for i in range(rows):
-        row = x[i]
-        bits = row.view(np.int32)
-        high[:] = 0
+        bits = x[i].view(np.int32)
         for j in range(d_in):
-            high[(bits[j] & magnitude) >> 20] += 1
-        first, wanted = _digit(high, keep)
-        # The lower 20 bits of the entries that share the first digit; written without a
-        # branch: an entry of another digit is overwritten by the next one.
-        count = 0
-        for j in range(d_in):
-            b = bits[j] & magnitude
-            tail[count] = b & 0xFFFFF
-            count += (b >> 20) == first
-        low[:] = 0
-        for j in range(count):
-            low[tail[j] >> 10] += 1
-        second, wanted = _digit(low, wanted)
-        low[:] = 0
-        for j in range(count):
-            if tail[j] >> 10 == second:
-                low[tail[j] & 0x3FF] += 1
-        third, wanted = _digit(low, wanted)
-        threshold = np.int32((first << 20) | (second << 10) | third)
-        for j in range(d_in):
-            b = bits[j] & magnitude
-            tie = b == threshold
-            kept[i, j] = row[j] if b > threshold or (tie and wanted > 0) else np.float32(0)
-            wanted -= tie
+            magnitudes[j] = bits[j] & MAGNITUDE
+        above, ties = threshold(magnitudes, keep, above)
+        level = np.int32(above)
+        if ties == 0:
+            for j in range(d_in):
+                kept[i, j] = x[i, j] if magnitudes[j] > level else np.float32(0)
+        else:
+            for j in range(d_in):
+                tie = magnitudes[j] == level
+                stays = magnitudes[j] > level or (tie and ties > 0)
+                kept[i, j] = x[i, j] if stays else np.float32(0)
+                ties -= tie

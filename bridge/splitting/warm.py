@@ -1,0 +1,142 @@
+"""The same alternation, one pass over the matrix an iteration and a few times fewer iterations."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bridge.splitting import subspace
+from bridge.splitting.split import Matrix, Split
+from bridge.splitting.subspace import Step, Stream, Subspace
+from ctr_kernels.hard_threshold import hard_threshold
+
+# Momentum needs a run-up: below this many iterations one does not stand for several.
+FEWEST = 10
+
+
+class Errors(NamedTuple):
+    """‖A - L - S‖ and ‖(A - L - S) D⁻¹‖."""
+
+    scaled: float
+    unscaled: float
+
+
+@dataclass(frozen=True)
+class WarmSubspace:
+    """The alternation of `FullSVD`, in a quarter of its iterations and without its SVDs.
+
+    The right subspace V is carried from one iteration to the next, and a step of subspace
+    iteration, L = P_BV B, stands for the SVD. With Z = L + β (L - L₋), R = A - Z and S = HT(R),
+    the next matrix to approximate is B = Z + η (R - S); β = 0 and η = 1 are the plain loop. β
+    rises over the run, η stays at 0.93 of the stability bound (2+2β)/(1+2β), and the number of
+    entries kept rises to k, so that the first low-rank terms do not chase what S will hold. The
+    last two iterations are plain and in float32, so L and S are consistent, the counts exact, and
+    what momentum did to a channel too small to matter is undone there.
+
+    If the result is not finite, or worse than one plain iteration in the scaled or in the
+    unscaled norm, the plain loop is run for all its iterations instead, and `Split.note` says so.
+    That is all the guard promises: in exact arithmetic a plain iteration never raises the scaled
+    error, so that of what is returned is at most the first one's. The start is drawn from `seed`:
+    same input, same output on one machine.
+    """
+
+    acceleration: int = 4
+    """One accelerated iteration stands for this many of the definition, from FEWEST on."""
+    momentum: tuple[float, float] = (0.5, 0.97)
+    """β at the beginning and at the end."""
+    first_kept: float = 0.4
+    """Share of k that is kept at first."""
+    coarse: bool | None = None
+    """Products of all but the last two iterations in bfloat16. None: where the processor has them
+    and one plain iteration leaves an error of at least 2⁻⁴, since 2⁻⁹ of A is rounded away."""
+    seed: int = 0
+    """Of the random subspace to start from."""
+
+    def __call__(
+        self,
+        target: Matrix,
+        *,
+        rank: int,
+        keep: int,
+        iterations: int,
+        scale: Float[Tensor, " d_in"] | None = None,
+    ) -> Split:
+        """As many iterations as stand for `iterations`; `scale` divides the columns (see guard)."""
+        if rank == 0:
+            return Split(target[:, :0], target[:0], hard_threshold(target, keep))
+        unit = _unit(target)
+        target = target / unit
+        begun = subspace.start(target, rank, self.seed)
+        first = finish(target, begun, keep)
+        steps = max(math.ceil(iterations / self.acceleration), min(iterations, FEWEST))
+        found = first
+        if steps > 1:
+            bounds = errors(target, first, scale)
+            coarse = self._coarse(target, bounds)
+            found = alternate(target, begun, keep, self.schedule(steps, keep, coarse))
+            if not sound(errors(target, found, scale), bounds):
+                plain = [Step(0.0, 1.0, keep)] * (iterations - 1)
+                found = alternate(target, begun, keep, plain)._replace(
+                    note=f"acceleration unsound: {iterations} plain iterations instead"
+                )
+        return found._replace(left=found.left * unit, sparse=found.sparse * unit)
+
+    def _coarse(self, target: Matrix, first: Errors) -> bool:
+        if self.coarse is None:
+            resolved = first.scaled >= 2**-4 * float(target.norm())
+            return resolved and target.dtype == torch.float32 and native_bfloat16(target)
+        return self.coarse
+
+    def schedule(self, steps: int, keep: int, coarse: bool = False) -> list[Step]:
+        """All iterations but the last, which `finish` is; the one before it is plain, too."""
+        low, high = self.momentum
+        schedule = []
+        for k in range(steps - 2):
+            momentum = low + (high - low) * k / steps if k else 0.0
+            relaxation = 0.93 * (2 + 2 * momentum) / (1 + 2 * momentum)
+            share = self.first_kept + (1 - self.first_kept) * min(1.0, k / (0.7 * (steps - 1)))
+            schedule.append(Step(momentum, relaxation, round(share * keep), coarse))
+        return [*schedule, Step(0.0, 1.0, keep)]
+
+
+def native_bfloat16(x: Tensor) -> bool:
+    """Whether the processor that holds `x` multiplies bfloat16 in hardware (twice as fast here)."""
+    if x.device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = torch.cpu.get_capabilities() if x.device.type == "cpu" else {}
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+def alternate(target: Matrix, begun: Subspace, keep: int, schedule: list[Step]) -> Split:
+    """Run `schedule`, then a plain iteration that ends it."""
+    space, stream = begun, Stream(target)
+    for step in schedule:
+        space = stream.advance(space, step)
+    return finish(target, space, keep)
+
+
+def finish(target: Matrix, space: Subspace, keep: int) -> Split:
+    """L of the subspace and S = HT_k(A - L)."""
+    right = space.right()
+    return Split(space.image, right, hard_threshold(target - space.image @ right, keep))
+
+
+def errors(target: Matrix, split: Split, scale: Float[Tensor, " d_in"] | None) -> Errors:
+    """Both norms; without a scale they are one."""
+    residual = target - split.left @ split.right - split.sparse
+    unscaled = residual if scale is None else residual / scale
+    return Errors(float(residual.norm()), float(unscaled.norm()))
+
+
+def sound(fast: Errors, plain: Errors) -> bool:
+    """Finite, and no worse than `plain` in either norm."""
+    return all(math.isfinite(f) and f <= p for f, p in zip(fast, plain, strict=True))
+
+
+def _unit(target: Matrix) -> float:
+    """The power of two below max |A|: divided by it, fourth powers of A stay in range, exactly."""
+    largest = float(target.abs().max())
+    return 2.0 ** (math.frexp(largest)[1] - 1) if 0 < largest < math.inf else 1.0
