@@ -20,11 +20,13 @@ class Factor(NamedTuple):
     """R' = V Vᵀ, V upper triangular, R' = R with live channels damped and dead ones decoupled.
 
     R'_jj = R_jj + damping · mean R_jj of the live channels; of a dead channel (R_jj = 0) R'_jj is
-    that mean: it is independent of the others, and any positive number serves. `upper` is V, in
-    float64. `note` says where more damping than asked for was needed, and is empty otherwise.
+    that mean: it is independent of the others, and any positive number serves. `upper` is V and
+    `moment` R', in float64. `note` says where more damping than asked for was needed, and is
+    empty otherwise.
     """
 
     upper: Square
+    moment: Square
     damping: float
     dead: Bool[Tensor, " d_in"]
     note: str
@@ -57,19 +59,20 @@ def factor(moment: Square, damping: float = 0.01) -> Factor:
     dead = diagonal <= 0
     if bool(dead.all()):
         note = "no live channel: the identity stands for the second moment"
-        return Factor(torch.eye(len(moment)).to(moment), damping, dead, note)
+        identity = torch.eye(len(moment)).to(moment)
+        return Factor(identity, identity, damping, dead, note)
     mean = diagonal[~dead].mean()
     # Scaled to a mean diagonal of one: squares of tiny or huge activations stay in range.
     unit = (moment / mean).masked_fill(dead[:, None] | dead, 0)
     unit.diagonal()[dead] = 1
     tried = damping
     while tried <= MOST:
-        upper, failed = _reversed_cholesky(unit, torch.where(dead, 0.0, tried))
+        damped = unit + torch.where(dead, 0.0, tried).diag()
+        upper, failed = _reversed_cholesky(damped)
         if not failed:
-            raised = (
-                f"damping raised from {damping:g} to {tried:g} until the second moment factored"
-            )
-            return Factor(upper * mean.sqrt(), tried, dead, raised if tried > damping else "")
+            raised = f"damping raised from {damping:g} to {tried:g}: the second moment is singular"
+            note = raised if tried > damping else ""
+            return Factor(upper * mean.sqrt(), damped * mean, tried, dead, note)
         tried = max(10 * tried, LEAST)
     raise BadInput(
         f"a second moment does not factor even with a damping of {MOST:g}: it is not positive "
@@ -90,14 +93,12 @@ def shrink(moment: Square, share: float) -> Square:
     return shrunk
 
 
-def _reversed_cholesky(unit: Square, damping: Float[Tensor, " d_in"]) -> tuple[Square, bool]:
-    """V upper triangular with V Vᵀ = `unit` + diag `damping`: Cholesky from the last channel on.
+def _reversed_cholesky(damped: Square) -> tuple[Square, bool]:
+    """V upper triangular with V Vᵀ = `damped`: Cholesky from the last channel on.
 
     Reversing the order of the channels turns an upper triangular factor into a lower one.
     """
-    damped = unit.flip(0, 1)
-    damped.diagonal().add_(damping.flip(0))
-    lower, failed = torch.linalg.cholesky_ex(damped)
+    lower, failed = torch.linalg.cholesky_ex(damped.flip(0, 1))
     return lower.flip(0, 1), bool(failed)
 
 

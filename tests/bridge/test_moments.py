@@ -33,6 +33,7 @@ def test_the_factor_and_the_factor_of_the_inverse(size, damping, scale, generato
     for triangle in (found.upper, found.inverse_upper):
         assert torch.equal(triangle, triangle.triu())
     torch.testing.assert_close(found.upper @ found.upper.mT / scale, whole / scale)
+    torch.testing.assert_close(found.moment / scale, whole / scale)
     inverse = found.inverse_upper.mT @ (found.inverse_upper @ whole)
     torch.testing.assert_close(inverse, torch.eye(size).double(), atol=1e-6, rtol=0)
 
