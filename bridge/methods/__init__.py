@@ -6,11 +6,15 @@ from collections.abc import Callable
 from bridge.method import Method
 from bridge.methods.gptq import GPTQ
 from bridge.methods.loftq import LoftQ
+from bridge.methods.low_rank import MomentLowRank, PlainLowRank, ScaledLowRank
 from bridge.methods.lqer import LQER
 from bridge.methods.magnitude import Magnitude
 from bridge.methods.oats import OATS
+from bridge.methods.oats_moment import MomentOATS
 from bridge.methods.qera import QERA, QERAApproximate
 from bridge.methods.rounding import Rounding
+from bridge.methods.sparse_only import SparseOnly
+from bridge.methods.sparsegpt import SparseGPT
 from bridge.methods.wanda import Wanda
 from bridge.methods.zeroquant import ZeroQuantV2
 from mech.errors import BadInput
@@ -19,6 +23,12 @@ METHODS: dict[str, Callable[..., Method]] = {
     "magnitude": Magnitude,
     "wanda": Wanda,
     "oats": OATS,
+    "sparsegpt": SparseGPT,
+    "oats-moment": MomentOATS,
+    "sparse-only": SparseOnly,
+    "low-rank": PlainLowRank,
+    "low-rank-scaled": ScaledLowRank,
+    "low-rank-moment": MomentLowRank,
     "rounding": Rounding,
     "gptq": GPTQ,
     "zeroquant-v2": ZeroQuantV2,

