@@ -59,15 +59,35 @@ _PROBES = {
         "Toy beside language model, by the same probes: mass, tag, ranks of sink heads.",
         "ctr experiment worlds smollm2 --out out/worlds",
     ),
+    "experiment reconstruction": Command(
+        "experiments.reconstruction",
+        "Quantised weights mended by GPTQ, QERA and others: which leaves the least error?",
+        "ctr experiment reconstruction smollm2 --text wiki.txt",
+    ),
     "experiment planted": Command(
         "experiments.planted",
         "Do the probes find planted sinks and tags, all of them and nothing else?",
         "ctr experiment planted --seeds 24",
     ),
+    "experiment pruning": Command(
+        "experiments.pruning",
+        "What do five methods keep at one budget: perplexity, sinks, tags, weights? Resumable.",
+        "ctr experiment pruning smollm2 --text wiki.txt --sparsities 0.5 0.6 0.7",
+    ),
+    "experiment protect": Command(
+        "experiments.protect",
+        "Does compression that knows the sinks keep more of them at equal budget?",
+        "ctr experiment protect smollm2 --text wiki.txt --sparsities 0.6 0.7",
+    ),
     "experiment scan": Command(
         "experiments.scan",
         "What does it cost to read every sink, beside eager attention and no reading?",
         "ctr experiment scan smollm2 --out out/scan",
+    ),
+    "experiment components": Command(
+        "experiments.components",
+        "What do heads lose that A3 narrows or whose sinks read few columns? With controls.",
+        "ctr experiment components smollm2 --out out/components",
     ),
 }
 _TOY = {

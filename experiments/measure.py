@@ -182,12 +182,13 @@ def sink_scores(
     """
     found = []
     for group in ids.split(AT_ONCE):
-        found.append(np.stack(capture_blocks(model, group, _score)))
+        found.append(np.stack(capture_blocks(model, group, block_score)))
         advance("sinks")
     return np.concatenate(found, axis=1)
 
 
-def _score(block: BlockTrace) -> Float[np.ndarray, "sequences head key"]:
+def block_score(block: BlockTrace) -> Float[np.ndarray, "sequences head key"]:
+    """alpha of one block, as `sink_scores` reads it."""
     causal = reach.causal_reach(block.real)
     if (block.reach == causal)[block.real].all():
         return sinks.score(block.received)

@@ -1,0 +1,156 @@
+"""The page of `pruning`: what was kept, method by method, and one picture."""
+
+import math
+from typing import TYPE_CHECKING
+
+from experiments import effects, pruning_pictures
+from experiments.intervals import Interval
+from experiments.pruning_judge import BESIDE, Judged
+from experiments.recalls import clear, shown
+from experiments.report import Picture, Section, Table
+
+if TYPE_CHECKING:
+    from experiments.pruning import Result
+
+
+def sections(result: "Result") -> list[Section]:
+    """Perplexity, sinks, tags, weights."""
+    dense, *variants = result.judged
+    text = [_verdict(result, sparsity) for sparsity in result.config.sparsities]
+    tables = [_losses(result), _sinks(result), _tags(result), _weights(result)]
+    picture = Picture(
+        "pruning",
+        pruning_pictures.lines(result),
+        "Perplexity, recall of the dense model's guarded later sinks, ARI of the tag heads' "
+        "outputs above contiguous segments, and Δ_W, with 95% intervals over windows or "
+        "sequences.",
+    )
+    assert dense.method == "dense"
+    return [Section("What pruning keeps", text, tables, [picture] if variants else [])]
+
+
+def _verdict(result: "Result", sparsity: float) -> str:
+    """Which method loses least, which keeps most, beside Wanda, and how surely."""
+    here = [j for j in result.judged if j.sparsity == sparsity]
+    best = min(here, key=lambda j: j.loss.ppl)
+    percent = effects.percent(sparsity)
+    words = (
+        f"At {percent}, {best.method} has the lowest perplexity, {effects.number(best.loss.ppl)}"
+    )
+    if best.loss.to_wanda is not None:
+        sure = "" if clear(best.loss.to_wanda) else ", which is not clear of none"
+        words += f" ({_nats(best.loss.to_wanda)} nats a token beside {BESIDE}{sure})"
+    sinks = [(j.sinks.later_recall, j) for j in here if j.sinks.later_recall is not None]
+    if sinks:
+        recall, most = max(sinks, key=lambda pair: pair[0].mean)
+        words += f"; {most.method} keeps most of the later sinks, {shown(recall)}"
+        if most.later_to_wanda is not None:
+            sure = "" if clear(most.later_to_wanda) else ", not clear of none"
+            words += f" ({_nats(most.later_to_wanda)} beside {BESIDE}{sure})"
+    tags = [(j.tags.ari, j) for j in here if j.tags.ari is not None]
+    if tags:
+        ari, most = max(tags, key=lambda pair: pair[0].mean)
+        words += f"; tags are kept best by {most.method}, ARI {shown(ari)} above the control's"
+    return words + "."
+
+
+def _losses(result: "Result") -> Table:
+    rows = []
+    for j in result.judged:
+        limit = ("–", "–") if j.limit is None else (_ppl(j.limit.ppl), _nats(j.limit.to_dense))
+        rows.append(
+            (*_name(j), _ppl(j.loss.ppl), _nats(j.loss.to_dense), _nats(j.loss.to_wanda), *limit)
+        )
+    first = result.judged[0]
+    count = 0 if first.limit is None else first.limit.windows
+    return Table(
+        ("sparsity", "method", "perplexity", "Δ to dense", f"Δ to {BESIDE}",
+         f"at {result.limit:,} tokens", "Δ to dense"),
+        rows,
+        f"{result.definition}. n = {first.loss.windows} windows; at {result.limit:,} tokens, the "
+        f"most the model was made for, n = {count}. Δ: nats a token, paired by window, with 95% "
+        f"intervals over windows. Text: {result.inputs.text}; calibrated on "
+        f"{result.calibration}. Every method spends what {BESIDE} spends, in {_measured(result)}.",
+    )  # fmt: skip
+
+
+def _sinks(result: "Result") -> Table:
+    rows = [
+        (*_name(j), *(shown(share) for share in j.sinks), _nats(j.later_to_wanda))
+        for j in result.judged
+    ]
+    sequences = result.judged[0].sinks.first_recall
+    n = 0 if sequences is None else sequences.n
+    return Table(
+        ("sparsity", "method", "first: recall", "precision", "later: recall", "precision",
+         f"recall less {BESIDE}'s"),
+        rows,
+        f"Of the dense model's set of (layer, head, token) with α > 0.1, {result.heads} heads, "
+        f"n = {n} sequences of {result.config.amounts.seq} tokens, 95% intervals over sequences; "
+        "later sinks without the last 16 tokens.",
+    )  # fmt: skip
+
+
+def _tags(result: "Result") -> Table:
+    rows = [
+        (*_name(j), *(map(shown, (j.tags.eta2, j.tags.ari, j.tags.null))), _nats(j.tags.to_dense))
+        for j in result.judged
+    ]
+    places = ", ".join(f"{layer}.{head}" for layer, head in result.places)
+    sequences = result.judged[0].tags.ari
+    n = 0 if sequences is None else sequences.n
+    return Table(
+        ("sparsity", "method", "η² above control", "ARI above control", "control's ARI",
+         "ARI less dense"),
+        rows,
+        f"Outputs of the heads {places}, which have most later sinks in the dense model on other "
+        "sequences, at the tokens that its sinks caught, grouped by its sinks. Control: random "
+        f"contiguous segments. n = {n} sequences, 95% intervals over them.",
+    )  # fmt: skip
+
+
+def _weights(result: "Result") -> Table:
+    rows = [
+        (
+            *_name(j),
+            f"{j.facts['kept']:,}",
+            f"{j.facts['kept'] / j.facts['parameters']:.3%}",
+            f"{j.facts['bits'] / 8 / 2**20:.1f} MiB",
+            f"{j.facts['bytes_moved'] / 2**20:.1f} MiB",
+            f"{j.facts['delta_w']:.3e}",
+            f"{j.facts['error']:.4f}",
+            f"{j.facts['seconds']:.0f} s",
+        )
+        for j in result.judged
+        if j.facts
+    ]
+    return Table(
+        ("sparsity", "method", "kept", "density", "stored", "moved a token", "Δ_W", "scaled error",
+         "CPU time"),
+        rows,
+        "Δ_W: mean squared change of a weight, mean over blocks. Scaled error: ‖(W - Ŵ)D‖ / ‖WD‖, "
+        "D = diag √E[x²], mean over linears. CPU time: calibration and method, on this machine.",
+    )  # fmt: skip
+
+
+def _name(j: Judged) -> tuple[str, str]:
+    return ("–" if j.method == "dense" else effects.percent(j.sparsity)), j.method
+
+
+def _measured(result: "Result") -> str:
+    return {
+        "kept": "numbers kept",
+        "bits": "bits stored, places included",
+        "flops": "operations a token",
+        "bytes_moved": "bytes moved a token",
+    }[result.config.measure]
+
+
+def _ppl(value: float) -> str:
+    return "–" if math.isnan(value) else effects.number(value)
+
+
+def _nats(interval: Interval | None) -> str:
+    if interval is None:
+        return "–"
+    return f"{interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
