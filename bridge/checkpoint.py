@@ -15,21 +15,24 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM
 
 from bridge import adapter, manifest
 from bridge.card import write_card
 from bridge.fold import folded
 from bridge.manifest import content_hash, verify
+from bridge.opened import closed
 from bridge.packed import achieved
 from bridge.quantizer import PackedQuantizer, configuration
-from bridge.sites import operators
+from bridge.sites import operators, show
 from bridge.toggle import swap
 from mech.disk import flush
 from mech.errors import BadInput
 from mech.quiet import quiet
+from mech.refusals import first_line
 
 Form = Literal["dense", "base+lora", "packed"]
-__all__ = ["Form", "content_hash", "save", "save_dense", "verify"]
+__all__ = ["Form", "content_hash", "reread", "save", "save_dense", "verify"]
 
 
 def save(
@@ -63,20 +66,40 @@ def save(
     except (TypeError, ValueError) as error:
         raise BadInput(f"provenance: plain JSON values only ({error})") from error
     with _whole(folder) as partial:
-        base = partial / adapter.BASE if form == "base+lora" else partial
-        with _standing(model, form, partial) as names, quiet():
-            model.save_pretrained(base, max_shard_size=max_shard_size)
-            says = {"tensors": content_hash(model), "layers": achieved(model, names)}
+        base = _base(partial, form)
+        with _standing(model, form, partial) as layers, quiet():
+            # As the model names its tensors: what a family renames or merges in its files is
+            # made of linears, and would not be found in operators.
+            original = {"save_original_format": False} if form == "packed" else {}
+            model.save_pretrained(base, max_shard_size=max_shard_size, **original)
+            says = {"tensors": content_hash(model), "layers": layers}
         if tokenizer is not None:
             tokenizer.save_pretrained(base)
         write_card(partial, form)
         manifest.write(partial, form=form, **says, provenance=dict(provenance))
-        with quiet():
-            again = type(model).from_pretrained(base, dtype="auto", local_files_only=True)
-        found = {"tensors": content_hash(again), "layers": achieved(again, says["layers"])}
-        if found != says:
-            raise BadInput(f"{folder}: what was written does not load as what was in memory")
+        _same(type(model), base, says, folder)
     return folder
+
+
+def reread(folder: Path | str) -> dict[str, Any]:
+    """The manifest of a folder whose files, tensors and counts are those that were saved.
+
+    Loads the model, which `verify` does not. Raises BadInput where anything differs.
+    """
+    folder = Path(folder)
+    said = verify(folder)
+    if said.get("format") != manifest.FORMAT:
+        raise BadInput(
+            f"{folder} was saved by another version: its files are whole, no more is known"
+        )
+    says = {"tensors": said["tensors"], "layers": said["layers"]}
+    try:
+        _same(AutoModelForCausalLM, _base(folder, said["form"]), says, folder)
+    except BadInput:
+        raise
+    except (ValueError, RuntimeError, OSError, KeyError, TypeError) as error:
+        raise BadInput(f"the model in {folder} cannot be read: {first_line(error)}") from error
+    return said
 
 
 def save_dense(
@@ -86,9 +109,22 @@ def save_dense(
     return save(model, tokenizer, folder, provenance, form="dense")
 
 
+def _base(folder: Path, form: str) -> Path:
+    return folder / adapter.BASE if form == "base+lora" else folder
+
+
+def _same(kind: Any, base: Path, says: Mapping[str, Any], folder: Path) -> None:
+    with quiet():
+        again = kind.from_pretrained(base, dtype="auto", local_files_only=True)
+    tensors = content_hash(again)
+    show(again, says["layers"])
+    if {"tensors": tensors, "layers": achieved(again, says["layers"])} != says:
+        raise BadInput(f"{folder}: what was written does not load as what was in memory")
+
+
 @contextmanager
-def _standing(model: Any, form: Form, folder: Path) -> Iterator[list[str]]:
-    """Inside, `model` is what `save_pretrained` has to write; gives the names of its operators."""
+def _standing(model: Any, form: Form, folder: Path) -> Iterator[dict[str, dict[str, int]]]:
+    """Inside, `model` is what `save_pretrained` has to write; gives what its linears store."""
     names = list(operators(model))
     with ExitStack() as stack:
         if form == "packed":
@@ -99,7 +135,10 @@ def _standing(model: Any, form: Form, folder: Path) -> Iterator[list[str]]:
             stack.enter_context(_quantizer(model, None))
             linears = folded(model) if form == "dense" else _adapted(model, folder)
             stack.enter_context(swap(model, linears))
-        yield names
+        layers = achieved(model, names)
+        if form != "packed":
+            stack.enter_context(closed(model))
+        yield layers
 
 
 def _adapted(model: Any, folder: Path) -> Mapping[str, Any]:

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from bridge.manifest import tensors_hash
+from bridge.opened import Experts
 from bridge.operators import Operator
 from bridge.serial import Spec, describe, layout, rebuild, tensors
-from bridge.sites import operators, place
+from bridge.sites import operators, place, show
 from mech.blocks import decoder_blocks
 from mech.errors import BadInput
 
@@ -46,6 +47,8 @@ def state(model: nn.Module) -> dict[str, Tensor]:
     found = {k: t for k, t in model.state_dict().items() if not k.startswith(inside)}
     for path, parts in stored.items():
         found |= {f"{path}.{key}": tensor for key, tensor in parts.items()}
+    for path in _opened(model):
+        found |= {f"{blocks}.{path}.{name}": torch.zeros(1) for name in _STACKS}
     return found
 
 
@@ -54,6 +57,11 @@ def digest(stored: Mapping[str, Mapping[str, Tensor]]) -> str:
     return tensors_hash(
         {f"{name}.{key}": tensor for name, parts in stored.items() for key, tensor in parts.items()}
     )
+
+
+_STACKS = ("gate_up_proj", "down_proj")
+"""What a family calls its stacks. One number under each of these names stops whoever builds the
+stack itself, as the vector under `weight` stops whoever builds a linear."""
 
 
 class Slots(nn.Module):
@@ -74,6 +82,10 @@ class Slots(nn.Module):
 def prepare(model: nn.Module, linears: Mapping[str, Spec]) -> None:
     """Put empty slots where `linears` has operators. Raises BadInput where no linear stands."""
     slots = {name: Slots(_slots(spec)) for name, spec in linears.items()}
+    show(model, linears)
+    for experts in _opened(model).values():
+        for name in _STACKS:
+            experts.register_buffer(name, torch.empty(1, device="meta"))
     there = dict(model.named_modules())
     blocks = root(model)
     for name in slots:
@@ -99,6 +111,9 @@ def restore(model: nn.Module, linears: Mapping[str, Spec], expected: str) -> Non
             )
     if digest(found) != expected:
         raise BadInput("the packed weights are not those that were saved: save the model again")
+    for experts in _opened(model).values():
+        for name in _STACKS:
+            delattr(experts, name)
     place(model, {name: rebuild(spec, _deep(spec, found[name])) for name, spec in linears.items()})
 
 
@@ -116,6 +131,12 @@ def achieved(model: nn.Module, names: Any) -> dict[str, dict[str, int]]:
             kept, bits = int(module.weight.count_nonzero()), 8 * module.weight.nbytes
         found[name] = {"parameters": parameters, "kept": kept, "bits": bits}
     return found
+
+
+def _opened(model: nn.Module) -> dict[str, Experts]:
+    """Stacks of experts that are linears here, by path in the list of blocks."""
+    found = decoder_blocks(model).named_modules()
+    return {path: module for path, module in found if isinstance(module, Experts)}
 
 
 def _main(wanted: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]) -> str:

@@ -99,6 +99,9 @@ class PackedQuantizer(HfQuantizer):
         model.config.quantization_config = configuration(model, manifest=self._manifest)
         return state(model), {}
 
+    def update_weight_conversions(self, weight_conversions: Any, model: Any) -> Any:
+        return []  # tensors are stored under the model's own names
+
     def _dequantize(self, model: Any, dtype: torch.dtype | None = None) -> Any:
         from bridge.fold import folded
         from bridge.sites import place

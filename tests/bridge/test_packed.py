@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from bridge.checkpoint import content_hash, save, verify
+from bridge.checkpoint import content_hash, reread, save, verify
 from bridge.compress import compress
 from bridge.manifest import MANIFEST
 from bridge.methods.wanda import Wanda
@@ -56,6 +57,35 @@ def folder(both, tmp_path) -> Path:
     return save(both, None, tmp_path / "model", {"seed": 3}, form="packed")
 
 
+def unusual(family) -> Any:
+    """Weights that are kept transposed (GPT-2), or stacked (the experts of a mixture)."""
+    torch.manual_seed(0)
+    if family == "gpt2":
+        config: Any = transformers.GPT2Config(
+            vocab_size=97,
+            n_embd=36,
+            n_layer=2,
+            n_head=6,
+            n_positions=64,
+            bos_token_id=1,
+            eos_token_id=2,
+        )
+        return transformers.GPT2LMHeadModel(config).eval()
+    config = transformers.MixtralConfig(
+        vocab_size=97, hidden_size=36, intermediate_size=52, num_hidden_layers=2,
+        num_attention_heads=6, num_key_value_heads=2, num_local_experts=3, pad_token_id=0,
+    )  # fmt: skip
+    return transformers.MixtralForCausalLM(config).eval()
+
+
+@pytest.fixture
+def other(batches, tmp_path):
+    """A model whose packed weights are those of experts alone."""
+    model = unusual("mixtral")
+    compress(model, Both(), batches, select="*.experts.*")
+    return model, save(model, None, tmp_path / "other", {}, form="packed")
+
+
 def test_saved_loaded_saved_again_and_run_is_equal_bit_for_bit(both, folder, batches, tmp_path):
     again = load(folder)
     assert list(operators(again)) == list(operators(both))
@@ -88,6 +118,21 @@ def test_every_family(model, batches, tmp_path):
     again = load(save(model, None, tmp_path / "model", {}, form="packed"))
     assert content_hash(again) == content_hash(model)
     assert torch.equal(logits(again, batches), logits(model, batches))
+
+
+@pytest.mark.parametrize("family", ["gpt2", "mixtral"])
+@pytest.mark.parametrize("select", ["*", "layers.1.*"])
+def test_transposed_weights_and_experts(family, select, batches, tmp_path):
+    model = unusual(family)
+    compress(model, Both(), batches, select=select)
+    again = load(save(model, None, tmp_path / "model", {}, form="packed"))
+    assert content_hash(again) == content_hash(model)
+    assert torch.equal(logits(again, batches), logits(model, batches))
+    again.save_pretrained(tmp_path / "theirs")
+    assert content_hash(load(tmp_path / "theirs")) == content_hash(model)
+    dense = load(save(model, None, tmp_path / "dense", {}))
+    torch.testing.assert_close(logits(dense, batches), logits(model, batches), rtol=1e-4, atol=1e-4)
+    assert reread(tmp_path / "dense")["layers"].keys() == operators(model).keys()
 
 
 def test_half_precision_tied_heads_and_another_dtype(families, batches, tmp_path):
@@ -147,18 +192,19 @@ READ = """
 import sys
 from transformers import AutoModelForCausalLM
 
-def load():
-    return AutoModelForCausalLM.from_pretrained(sys.argv[1], local_files_only=True)
+def load(folder):
+    return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
 """
 LATE = """
 assert "bridge" not in sys.modules
-try:
-    load()
-except RuntimeError as error:
-    assert "mismatch" in str(error), error
-    import bridge
-    from bridge.checkpoint import content_hash
-    print(content_hash(load()))
+for folder in sys.argv[1:]:
+    try:
+        load(folder)
+    except RuntimeError as error:
+        assert "mismatch" in str(error), error
+    else:
+        sys.exit(folder + " is loaded without the import")
+import bridge
 """
 FIRST = """
 import importlib, sys
@@ -167,19 +213,24 @@ assert not {"torch", "transformers"} & set(sys.modules)
 importlib.reload(bridge)
 """
 HASH = """
-model = load()
-from bridge.checkpoint import content_hash
-print(content_hash(model))
+for folder in sys.argv[1:]:
+    model = load(folder)
+    from bridge.checkpoint import content_hash
+    print(content_hash(model))
 """
 
 
-@pytest.mark.parametrize("code", [READ + LATE, FIRST + READ + HASH], ids=["late", "first"])
-def test_nothing_is_loaded_without_the_import_and_all_of_it_with(both, folder, code):
-    """The import comes after transformers and a load that was refused, or before transformers."""
+@pytest.mark.parametrize("code", [READ + LATE + HASH, FIRST + READ + HASH], ids=["late", "first"])
+def test_nothing_is_loaded_without_the_import_and_all_of_it_with(both, folder, other, code):
+    """The import comes after transformers and loads that were refused, or before transformers."""
+    model, stored = other
     done = subprocess.run(
-        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, str(folder), str(stored)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    assert done.stdout.strip() == content_hash(both)
+    assert done.stdout.split() == [content_hash(both), content_hash(model)]
 
 
 def changed(folder: Path, how: str) -> str:
