@@ -3,7 +3,8 @@
 import difflib
 from collections.abc import Callable
 
-from bridge.method import Method
+from bridge.method import ComponentMethod, Method
+from bridge.methods.a3 import A3
 from bridge.methods.gptq import GPTQ
 from bridge.methods.loftq import LoftQ
 from bridge.methods.low_rank import MomentLowRank, PlainLowRank, ScaledLowRank
@@ -38,11 +39,15 @@ METHODS: dict[str, Callable[..., Method]] = {
     "loftq": LoftQ,
 }
 
+COMPONENT_METHODS: dict[str, Callable[..., ComponentMethod]] = {"a3": A3}
+"""Methods of a whole attention or MLP."""
 
-def method(name: str) -> Callable[..., Method]:
+
+def method(name: str) -> Callable[..., Method | ComponentMethod]:
     """The class of that name. Raises BadInput with the nearest names where there is none."""
-    if name in METHODS:
-        return METHODS[name]
-    near = difflib.get_close_matches(name.lower(), METHODS, n=1)
+    every = METHODS | COMPONENT_METHODS
+    if name in every:
+        return every[name]
+    near = difflib.get_close_matches(name.lower(), every, n=1)
     guess = f"; did you mean {near[0]}?" if near else ""
-    raise BadInput(f"no method called {name!r}{guess} (there are {', '.join(METHODS)})")
+    raise BadInput(f"no method called {name!r}{guess} (there are {', '.join(every)})")

@@ -11,6 +11,8 @@ import transformers
 
 from bridge.component import Component
 from bridge.compress import compressed
+from bridge.method import ComponentMethod, Method
+from bridge.methods import method
 from bridge.methods.a3 import A3
 from bridge.methods.a3_forms import best_units, joint, unit_scores, units
 from bridge.operators import Affine
@@ -44,17 +46,17 @@ def attention(generator, *, d_model=13, d_head=6, kv=2, group=1, rotary=None, to
     return Attention(component, x, pattern)
 
 
-def run(made: Attention, method: A3):
+def run(made: Attention, a3: A3):
     """What A3 makes of it: the linears are called as an attention calls them."""
     component, x, pattern = made
-    with method.watch(component) as state:
+    with a3.watch(component) as state:
         for role in "qk":
             component.linears[role](x)
         values = component.linears["v"](x).view(len(x), component.n_kv_heads, -1)
         group = component.n_heads // component.n_kv_heads
         z = torch.einsum("hst,thd->shd", pattern, values.repeat_interleave(group, 1))
         component.linears["o"](z.flatten(1))
-    return {role: matrix(op).numpy() for role, op in method(component, state).items()}
+    return {role: matrix(op).numpy() for role, op in a3(component, state).items()}
 
 
 def matrix(operator) -> torch.Tensor:
@@ -186,11 +188,11 @@ def mlp(generator, d_model=9, d_mlp=21, bias=False) -> Component:
 def test_neurons_restated(generator):
     component = mlp(generator)
     x = torch.randn(50, 9, generator=generator, dtype=torch.float64)
-    method = A3(compression=0.4)
-    with method.watch(component) as state:
+    a3 = A3(compression=0.4)
+    with a3.watch(component) as state:
         h = torch.nn.functional.silu(component.linears["gate"](x)) * component.linears["up"](x)
         component.linears["down"](h)
-    operators = method(component, state)
+    operators = a3(component, state)
     score = (h**2).mean(0) * (component.linears["down"].weight ** 2).sum(0)
     kept = sorted(score.argsort()[-12:].tolist())  # ⌊0.6 · 21⌋
     for role in ("gate", "up"):
@@ -227,12 +229,12 @@ def test_joint_is_optimal_and_its_error_is_the_tail_of_the_spectrum(generator):
 
 def test_a_singular_moment_loses_nothing_and_says_so(generator):
     few = attention(generator, d_model=13, d_head=6, kv=2, tokens=3)
-    method = A3(compression=0.3, parts=("qk",))
+    a3 = A3(compression=0.3, parts=("qk",))
     component, x, _ = few
-    with method.watch(component) as state:
+    with a3.watch(component) as state:
         q, k = component.linears["q"](x), component.linears["k"](x)
         component.linears["o"](torch.zeros(1, 12, dtype=torch.float64))
-    operators = method(component, state)
+    operators = a3(component, state)
     for head in range(2):
         own = slice(6 * head, 6 * head + 6)
         scores = q[:, own] @ k[:, own].mT
@@ -378,9 +380,21 @@ def test_what_cannot_be_taken_apart_is_refused_by_name(families, family, message
     assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
 
 
+def test_an_attention_that_is_fused_stays_dense_and_is_named(families, batches):
+    with compressed(families["gptneox"](), A3(), batches) as compression:
+        assert "layers.0.attention.query_key_value" in compression.left
+        assert {row.name.split(".")[2] for row in compression.rows} == {"mlp"}
+
+
 def test_a_norm_on_queries_leaves_the_other_parts(families, batches):
     with compressed(families["qwen3"](), A3(parts=("ov", "mlp")), batches) as compression:
         assert len(compression.rows) == 3 * 5
+
+
+def test_it_is_found_by_name():
+    assert method("a3") is A3
+    assert isinstance(A3(), ComponentMethod)
+    assert not isinstance(A3(), Method)
 
 
 @pytest.mark.parametrize(
@@ -399,7 +413,7 @@ def test_settings_that_are_none_are_refused(settings, message):
 
 def test_it_is_faster_than_the_plain_loop(generator, measured):
     made = attention(generator, d_model=192, d_head=32, kv=6, tokens=300)
-    method = A3(compression=0.5, parts=("qk", "ov"))
+    a3 = A3(compression=0.5, parts=("qk", "ov"))
 
     def seconds(work) -> float:
         started = time.process_time()
@@ -409,9 +423,9 @@ def test_it_is_faster_than_the_plain_loop(generator, measured):
     def plainly():
         return qk_plainly(made, 16), ov_plainly(made, 16)
 
-    run(made, method)  # what compiles or loads once
+    run(made, a3)  # what compiles or loads once
     ours, theirs = zip(
-        *((seconds(lambda: run(made, method)), seconds(plainly)) for _ in range(3)), strict=True
+        *((seconds(lambda: run(made, a3)), seconds(plainly)) for _ in range(3)), strict=True
     )
     ratio = float(np.median(theirs) / np.median(ours))
     measured("A3, plain loop over the width / ours, CPU time", f"{ratio:.1f}", "at least 1")
