@@ -25,7 +25,7 @@ _MODELS = {
     "compress": Command(
         "experiments.compress",
         "What does one compression method do to a model?",
-        "ctr compress smollm2 --method oats --sparsity 0.5 --out out/oats",
+        "ctr compress smollm2 models/oats --method oats --sparsity 0.5 --form packed",
     ),
     "terms": Command(
         "experiments.terms",
@@ -73,6 +73,11 @@ _PROBES = {
         "experiments.pruning",
         "What do five methods keep at one budget: perplexity, sinks, tags, weights? Resumable.",
         "ctr experiment pruning smollm2 --text wiki.txt --sparsities 0.5 0.6 0.7",
+    ),
+    "experiment moment": Command(
+        "experiments.moment",
+        "What does the whole second moment buy OATS, at equal budget, on two texts?",
+        "ctr experiment moment smollm2 --text c4.txt --other wiki.txt",
     ),
     "experiment protect": Command(
         "experiments.protect",
@@ -150,6 +155,11 @@ TOOLS = {
         "experiments.doctor",
         "What is installed, which kernels run here, what would fail.",
         "ctr doctor",
+    ),
+    "verify": Command(
+        "experiments.verify",
+        "Is a saved model, byte for byte and count for count, what was saved?",
+        "ctr verify models/oats",
     ),
     "runs": Command(
         "experiments.runs",
