@@ -17,7 +17,7 @@ from mech.probes import sinks
 from mech.trace import BlockTrace
 
 ORDINARY, FIRST, LATER = 0, 1, 2
-KINDS = ("ordinary tokens", "first tokens", "later sinks")
+KINDS: tuple[str, ...] = ("ordinary tokens", "first tokens", "later sinks")
 
 
 def sink_labels(

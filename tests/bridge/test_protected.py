@@ -45,7 +45,7 @@ def term_at(model, name: str) -> Any:
 def read_by(model, batches, name):
     """What a linear reads, all tokens in order."""
     seen = []
-    linear = model.get_submodule(name)
+    linear: Any = model.get_submodule(name)
     hook = linear.register_forward_pre_hook(lambda _, args: seen.append(args[0].flatten(0, -2)))
     with torch.no_grad():
         for tokens in batches:
@@ -79,6 +79,7 @@ def test_the_protected_part_is_exact_and_the_rest_is_the_methods(generator):
     base = Sparse(torch.where(mask, weight, 0))
     basis = torch.linalg.qr(torch.randn(19, 3, generator=generator).double()).Q
     operator = kept_exactly(base, weight, basis, rows=(7, 2))
+    assert isinstance(operator, Sum)
     torch.testing.assert_close(operator.dense().double() @ basis, weight.double() @ basis)
     torch.testing.assert_close(operator.dense()[[2, 7]], weight[[2, 7]])
     outside = torch.eye(19, dtype=torch.float64) - basis @ basis.mT
@@ -95,12 +96,12 @@ def test_on_a_model_what_sinks_read_gives_what_it_gave(llama, batches, labels, b
     before = {}
     label = torch.cat([one.flatten() for one in labels])
     for component in components(llama, "layers.0.*"):
-        for name in component.names.values():
+        for role, name in component.names.items():
             path = f"model.{name}"
-            linear = llama.get_submodule(path)
+            weight = component.linears[role].weight.detach()
             x = read_by(llama, batches, path)
             means = torch.stack([x[label == group].mean(0) for group in range(3)])
-            before[name] = means, means @ linear.weight.mT, x
+            before[name] = means, means @ weight.mT, x
     done = compress(llama, Protected(base, labels), batches)
     for name, (means, expected, _) in before.items():
         torch.testing.assert_close(term_at(llama, name)(means), expected, rtol=1e-4, atol=1e-4)
