@@ -17,8 +17,11 @@ from ctr_kernels.hard_threshold import hard_threshold
 FEWEST = 10
 
 
+Scale = Float[Tensor, " d_in"]
+
+
 class Errors(NamedTuple):
-    """‖A - L - S‖ and ‖(A - L - S) D⁻¹‖."""
+    """‖A - L - S‖ and ‖(A - L - S) D⁻¹‖; without a scale they are one."""
 
     scaled: float
     unscaled: float
@@ -62,7 +65,7 @@ class WarmSubspace:
         rank: int,
         keep: int,
         iterations: int,
-        scale: Float[Tensor, " d_in"] | None = None,
+        scale: Scale | None = None,
     ) -> Split:
         """As many iterations as stand for `iterations`; `scale` divides the columns (see guard)."""
         if rank == 0:
@@ -70,18 +73,16 @@ class WarmSubspace:
         unit = _unit(target)
         target = target / unit
         begun = subspace.start(target, rank, self.seed)
-        first = finish(target, begun, keep)
+        found, bounds = finish(target, begun, keep, scale)
         steps = max(math.ceil(iterations / self.acceleration), min(iterations, FEWEST))
-        found = first
         if steps > 1:
-            bounds = errors(target, first, scale)
-            coarse = self._coarse(target, bounds)
-            found = alternate(target, begun, keep, self.schedule(steps, keep, coarse))
-            if not sound(errors(target, found, scale), bounds):
+            schedule = self.schedule(steps, keep, self._coarse(target, bounds))
+            found, errors = alternate(target, begun, keep, schedule, scale)
+            if not sound(errors, bounds):
                 plain = [Step(0.0, 1.0, keep)] * (iterations - 1)
-                found = alternate(target, begun, keep, plain)._replace(
-                    note=f"acceleration unsound: {iterations} plain iterations instead"
-                )
+                found, _ = alternate(target, begun, keep, plain, scale)
+                note = f"acceleration unsound: {iterations} plain iterations instead"
+                found = found._replace(note=note)
         return found._replace(left=found.left * unit, sparse=found.sparse * unit)
 
     def _coarse(self, target: Matrix, first: Errors) -> bool:
@@ -110,25 +111,30 @@ def native_bfloat16(x: Tensor) -> bool:
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
-def alternate(target: Matrix, begun: Subspace, keep: int, schedule: list[Step]) -> Split:
+def alternate(
+    target: Matrix, begun: Subspace, keep: int, schedule: list[Step], scale: Scale | None
+) -> tuple[Split, Errors]:
     """Run `schedule`, then a plain iteration that ends it."""
     space, stream = begun, Stream(target)
     for step in schedule:
         space = stream.advance(space, step)
-    return finish(target, space, keep)
+    return finish(target, space, keep, scale)
 
 
-def finish(target: Matrix, space: Subspace, keep: int) -> Split:
-    """L of the subspace and S = HT_k(A - L)."""
-    right = space.right()
-    return Split(space.image, right, hard_threshold(target - space.image @ right, keep))
-
-
-def errors(target: Matrix, split: Split, scale: Float[Tensor, " d_in"] | None) -> Errors:
-    """Both norms; without a scale they are one."""
-    residual = target - split.left @ split.right - split.sparse
-    unscaled = residual if scale is None else residual / scale
-    return Errors(float(residual.norm()), float(unscaled.norm()))
+def finish(target: Matrix, space: Subspace, keep: int, scale: Scale | None) -> tuple[Split, Errors]:
+    """L of the subspace, S = HT_k(A - L), and what they leave."""
+    left, right = space.image, space.right()
+    sparse = torch.empty_like(target)
+    lost = torch.zeros(target.shape[1], dtype=torch.float64, device=target.device)
+    rows = max(1, subspace.BLOCK // target.shape[1])
+    for first in range(0, len(target), rows):
+        at = slice(first, first + rows)
+        residual = target[at] - left[at] @ right
+        sparse[at] = hard_threshold(residual, keep)
+        lost += (residual - sparse[at]).square().sum(0)
+    unscaled = lost if scale is None else lost / scale.double().square()
+    errors = Errors(math.sqrt(float(lost.sum())), math.sqrt(float(unscaled.sum())))
+    return Split(left, right, sparse), errors
 
 
 def sound(fast: Errors, plain: Errors) -> bool:

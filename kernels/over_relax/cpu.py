@@ -21,51 +21,50 @@ Matrix = Float[Tensor, "d_out d_in"]
 def over_relax(
     target: Matrix, low: Matrix, before: Matrix, keep: int, momentum: float, relaxation: float
 ) -> Matrix:
-    """B as `reference` defines it; A in float32, L in float32 or bfloat16, in CPU memory."""
+    """As `reference` defines it; A in float32, L and L₋ in float32 or bfloat16, in CPU memory."""
     if target.device.type != "cpu" or target.dtype != torch.float32:
         raise Unsupported("float32 on a CPU")
     if low.dtype not in (torch.float32, torch.bfloat16) or before.dtype != low.dtype:
         raise Unsupported("L and L₋ in float32 or bfloat16")
     if not 0 < keep < target.shape[1]:
         raise Unsupported("at least one entry of a row kept and one dropped")
-    found = torch.empty(target.shape, dtype=low.dtype)
+    if before.stride(1) != 1:
+        raise Unsupported("rows of L₋ in one piece each: B takes their place")
     # Nothing is allocated in compiled code: a test that poisons `np.empty` would break it.
     scratch = np.empty((2, target.shape[1]), np.float32)
     magnitudes = np.empty(target.shape[1], np.int32)
     step = _step if low.dtype == torch.float32 else _half_step
     step(
         target.detach().contiguous().numpy(),
-        _bits(low),
+        _bits(low.detach().contiguous()),
         _bits(before),
         keep,
         np.float32(momentum),
         np.float32(relaxation),
-        _bits(found),
         scratch,
         magnitudes,
     )
-    return found
+    return before
 
 
 def _bits(x: Matrix) -> np.ndarray:
-    x = x.detach().contiguous()
     return x.numpy() if x.dtype == torch.float32 else x.view(torch.uint16).numpy()
 
 
 @numba.njit(cache=True, nogil=True)
 @no_type_check
-def _step(target, low, before, keep, momentum, relaxation, found, scratch, magnitudes):
+def _step(target, low, before, keep, momentum, relaxation, scratch, magnitudes):
     above = 0
     for i in range(len(target)):
         for j in range(target.shape[1]):
             scratch[0, j] = low[i, j] + momentum * (low[i, j] - before[i, j])
         above = _row(target[i], keep, relaxation, scratch, magnitudes, above)
-        found[i] = scratch[0]
+        before[i] = scratch[0]
 
 
 @numba.njit(cache=True, nogil=True)
 @no_type_check
-def _half_step(target, low, before, keep, momentum, relaxation, found, scratch, magnitudes):
+def _half_step(target, low, before, keep, momentum, relaxation, scratch, magnitudes):
     above = 0
     ahead, residual = scratch[0], scratch[1]
     ahead_bits, residual_bits = ahead.view(np.uint32), residual.view(np.uint32)
@@ -79,7 +78,7 @@ def _half_step(target, low, before, keep, momentum, relaxation, found, scratch, 
         for j in range(target.shape[1]):
             b = ahead_bits[j]
             even = np.uint32(0x7FFF) + ((b >> np.uint32(16)) & np.uint32(1))
-            found[i, j] = np.uint16((b + even) >> np.uint32(16))
+            before[i, j] = np.uint16((b + even) >> np.uint32(16))
 
 
 @numba.njit(cache=True, nogil=True)

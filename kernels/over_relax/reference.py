@@ -11,15 +11,16 @@ Matrix = Float[Tensor, "d_out d_in"]
 def over_relax(
     target: Matrix, low: Matrix, before: Matrix, keep: int, momentum: float, relaxation: float
 ) -> Matrix:
-    """B = Z + η (R - HT_k(R)), Z = L + β (L - L₋), R = A - Z: what the next L is to approximate.
+    """L₋ ← B = Z + η (R - HT_k(R)), Z = L + β (L - L₋), R = A - Z: what the next L approximates.
 
     A is `target`, L `low`, L₋ `before` (the L of an iteration earlier), k `keep` entries a row,
     β `momentum`, η `relaxation`. β = 0 and η = 1 give A - HT_k(A - L), the plain alternation.
-    Computed in the dtype of `target`; B has that of `low`, which may be narrower. Raises
+    B takes the memory of `before`, which is returned: three matrices are all there is. Computed
+    in the dtype of `target`, rounded to that of `low` and `before`, which may be narrower. Raises
     ValueError where `keep` is not in 0..d_in.
     """
     wide = low.to(target.dtype)
     ahead = wide + momentum * (wide - before.to(target.dtype))
     residual = target - ahead
     dropped = residual - hard_threshold(residual, keep)
-    return (ahead + relaxation * dropped).to(low.dtype)
+    return before.copy_(ahead + relaxation * dropped)

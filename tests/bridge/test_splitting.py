@@ -109,32 +109,91 @@ def test_a_blow_up_falls_back_to_the_plain_loop(momentum, generator):
     target = real_spectrum(50, 70, generator)
     guarded = WarmSubspace(momentum=momentum)(target, rank=4, keep=26, iterations=80)
     plain = [Step(0.0, 1.0, 26)] * 79
-    expected = warm.alternate(target / 2, subspace.start(target / 2, 4, 0), 26, plain)
-    assert torch.equal(guarded.sparse, 2 * expected.sparse)
+    unit = 2.0 ** int(target.abs().max().log2())
+    begun = subspace.start(target / unit, 4, 0)
+    expected, _ = warm.alternate(target / unit, begun, 26, plain, None)
+    assert torch.equal(guarded.sparse, unit * expected.sparse)
     assert guarded.note == "acceleration unsound: 80 plain iterations instead"
     assert WarmSubspace()(target, rank=4, keep=26, iterations=80).note == ""
     definition = FullSVD()(target, rank=4, keep=26, iterations=80)
     assert error(target, guarded) < 1.05 * error(target, definition)
 
 
-def test_the_guard_reads_the_unscaled_error_too(generator):
-    """Harm on an almost dead channel shows only when the scale is undone."""
-    target = torch.randn(20, 30, generator=generator)
-    scale = torch.ones(30)
-    scale[7] = 1e-4
-    zeros = torch.zeros(20, 1), torch.zeros(1, 30)
-    fine = Split(*zeros, torch.where(torch.arange(30) < 15, target, 0))
-    harm = torch.zeros(20, 30)
-    harm[:, 7] = 0.1
-    better = torch.where(torch.arange(30) < 20, target, 0)
+def test_the_guard_reads_both_norms():
+    fine = warm.Errors(1.0, 2.0)
+    assert warm.sound(warm.Errors(1.0, 2.0), fine)
+    assert not warm.sound(warm.Errors(0.9, 2.1), fine)
+    assert not warm.sound(warm.Errors(1.1, 1.9), fine)
+    assert not warm.sound(warm.Errors(float("nan"), 1.9), fine)
+    assert not warm.sound(warm.Errors(0.9, float("inf")), warm.Errors(1.0, float("inf")))
 
-    def judged(sparse, scale):
-        found = warm.errors(target, Split(*zeros, sparse), scale)
-        return warm.sound(found, warm.errors(target, fine, scale))
 
-    assert judged(better, scale)
-    assert not judged(better + harm, scale)
-    assert judged(better + harm, None)
+def test_the_errors_are_those_of_what_is_returned(generator):
+    target = real_spectrum(53, 31, generator)
+    scale = torch.rand(31, generator=generator) + 0.1
+    split, errors = warm.finish(target, subspace.start(target, 3, 0), 9, scale)
+    residual = (target - split.left @ split.right - split.sparse).double()
+    assert errors.scaled == pytest.approx(float(residual.norm()), rel=1e-5)
+    assert errors.unscaled == pytest.approx(float((residual / scale).norm()), rel=1e-5)
+
+
+def nearly_dead(d_out: int, d_in: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """W D and D: real spectrum, an eighth of the channels down to 1e-4 of the median's scale."""
+    scale = torch.exp(0.5 * torch.randn(d_in, generator=generator))
+    dead = torch.randperm(d_in, generator=generator)[: d_in // 8]
+    scale[dead] = 1e-4 * torch.exp(3 * torch.rand(len(dead), generator=generator))
+    weight = real_spectrum(d_out, d_in, generator, outlier=1) + 0.1 * torch.randn(
+        d_out, d_in, generator=generator
+    )
+    return weight * scale, scale
+
+
+SMALL = [(48, 64), (64, 48), (33, 80), (96, 40)]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_nearly_dead_channels_are_no_worse_than_in_the_definition(seed):
+    """The trap of acceleration: on a channel too small to show in ‖(W - Ŵ) D‖, W is lost."""
+    generator = torch.Generator().manual_seed(seed)
+    d_out, d_in = SMALL[seed % 4]
+    target, scale = nearly_dead(d_out, d_in, generator)
+    rank, keep = d_out * d_in // (8 * (d_out + d_in)), 3 * d_in // 8
+    definition = FullSVD()(target, rank=rank, keep=keep, iterations=80)
+    fast = WarmSubspace()(target, rank=rank, keep=keep, iterations=80, scale=scale)
+    assert fast.note == ""
+    assert unscaled(target, fast, scale) <= unscaled(target, definition, scale)
+    assert error(target, fast) <= error(target, definition)
+
+
+def test_the_trap_is_there_and_the_guard_sees_it(generator):
+    """η at 1.2 of the bound: the scaled error falls, the unscaled one grows a hundredfold."""
+    target, scale = nearly_dead(48, 64, generator)
+    begun = subspace.start(target, 3, 0)
+    _, plain = warm.finish(target, begun, 24, scale)
+    momentum = 0.9
+    step = Step(momentum, 1.2 * (2 + 2 * momentum) / (1 + 2 * momentum), 24)
+    _, blown = warm.alternate(target, begun, 24, [step] * 20, scale)
+    assert blown.scaled < plain.scaled
+    assert blown.unscaled > 100 * plain.unscaled
+    assert not warm.sound(blown, plain)
+
+
+def test_bfloat16_costs_next_to_nothing_where_it_is_chosen(generator, monkeypatch):
+    """And it is not chosen where a few directions hold all but 2⁻⁴ of the norm."""
+    target, _ = nearly_dead(96, 120, generator)
+    fine, coarse = (WarmSubspace(coarse=c) for c in (False, True))
+    errors = [error(target, s(target, rank=8, keep=45, iterations=80)) for s in (fine, coarse)]
+    assert errors[0] != errors[1]
+    assert errors[1] == pytest.approx(errors[0], rel=0.01)
+    monkeypatch.setattr(warm, "native_bfloat16", lambda x: True)
+    for matrix, chosen in ((target, coarse), (real_spectrum(97, 97, generator, 1e3), fine)):
+        got = WarmSubspace()(matrix, rank=6, keep=36, iterations=80)
+        assert torch.equal(got.left, chosen(matrix, rank=6, keep=36, iterations=80).left)
+
+
+def unscaled(target: Tensor, split: Split, scale: Tensor) -> float:
+    residual = target.double() - split.left.double() @ split.right.double() - split.sparse.double()
+    return float((residual / scale).norm())
 
 
 def test_rows_are_streamed_in_blocks_without_a_seam(generator, monkeypatch):
