@@ -184,15 +184,13 @@ def _ask(name: str, rest: list[str]) -> None:
 
 def _check_apart(config: Any, folder: Path) -> None:
     """Refuse what a run would write into its own folder, and a place for a model that is taken."""
-    for option in ("save", "certificate", "state"):
-        place = getattr(config, option, None)
+    names = {option: f"--{option}" for option in ("save", "certificate", "state", "shards")}
+    for option, name in (names | {"into": "OUT"}).items():
+        place = getattr(getattr(config, "target", config), option, None)
         if place is not None and place.resolve().is_relative_to(folder.resolve()):
-            raise OutputRefused(
-                f"--{option} {place} lies in --out {folder}; choose a place beside it"
-            )
-    save = getattr(config, "save", None)
-    if save is not None and save.exists():
-        raise OutputRefused(f"--save {save} exists; choose another folder or remove it")
+            raise OutputRefused(f"{name} {place} lies in --out {folder}; choose a place beside it")
+        if place is not None and option in ("save", "into") and place.exists():
+            raise OutputRefused(f"{name} {place} exists; choose another folder or remove it")
 
 
 def _store(run: dict[str, Any]) -> None:

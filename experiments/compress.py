@@ -1,10 +1,9 @@
 """What does a compression method do to a model: its losses, its sinks, its weights?"""
 
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from experiments import effects
+from experiments import effects, saving
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.report import Section
@@ -28,8 +27,7 @@ class Config:
     select: str = "*"
     """Which linears, as a glob over names like layers.3.self_attn.q_proj."""
     sizes: Sizes = field(default_factory=Sizes)
-    save: Path | None = None
-    """Also save the compressed model, dense, as a folder that transformers loads."""
+    target: saving.Target = field(default_factory=saving.Target)
 
 
 class Weights(NamedTuple):
@@ -55,19 +53,21 @@ class Result:
     dense: "Effect"
     effect: "Effect"
     weights: Weights
+    stored: saving.Stored | None = None
 
 
 def run(config: Config, progress: Progress) -> Result:
     """Measure dense, compress, measure again."""
-    from bridge.checkpoint import save_dense
     from bridge.sites import linears
     from experiments import measure, roster
 
+    config.target.check()
     method = roster.build(config.method, config.budget)
     loaded = measure.loaded_model(config.reading, progress)
     linears(loaded.model, config.select)  # a glob that matches nothing is refused before the work
     material = measure.material(loaded, config.reading, config.sizes, progress)
     dense = measure.measure(loaded.model, material, progress, "dense")
+    before = saving.nbytes(loaded.model)
     done = squeeze(config, method, loaded, material, progress)
     after = measure.measure(loaded.model, material, progress, "compressed")
     result = Result(
@@ -78,9 +78,10 @@ def run(config: Config, progress: Progress) -> Result:
         effect=measure.effect(config.method, after, dense),
         weights=accounts(config.method, done),
     )
-    if config.save is not None:
-        save_dense(loaded.model, loaded.tokenizer, config.save, _provenance(result))
-    return result
+    if config.target.folder is None:
+        return result
+    says = saving.provenance(result, done, material.calibration)
+    return replace(result, stored=saving.save(loaded, config.target, says, before))
 
 
 def squeeze(
@@ -92,12 +93,16 @@ def squeeze(
 ) -> "Compression":
     """Compress the selected linears in place."""
     from bridge.compress import compress
+    from bridge.shards import Shards
     from bridge.sites import linears
     from experiments import measure
 
     batches = material.calibration.split(measure.AT_ONCE)
+    shards = None if config.target.shards is None else Shards(config.target.shards, progress.say)
     with progress.task(config.method, len(linears(loaded.model, config.select))) as advance:
-        return compress(loaded.model, method, batches, select=config.select, advance=advance)
+        return compress(
+            loaded.model, method, batches, select=config.select, shards=shards, advance=advance
+        )
 
 
 def accounts(name: str, done: "Compression") -> Weights:
@@ -116,18 +121,6 @@ def accounts(name: str, done: "Compression") -> Weights:
     )
 
 
-def _provenance(result: Result) -> dict[str, object]:
-    from experiments.provenance import versions
-    from experiments.serial import plain
-
-    return {
-        "config": plain(result.config),
-        "inputs": plain(result.inputs),
-        "weights": plain(result.weights),
-        "versions": versions(),
-    }
-
-
 def sections(result: Result) -> list[Section]:
     """Losses and sinks, then weights."""
     what = f"{effects.percent(result.config.budget.sparsity)} {result.config.method}"
@@ -135,4 +128,6 @@ def sections(result: Result) -> list[Section]:
         effects.table([result.dense, result.effect], result.heads, result.inputs),
         effects.weights_table([result.weights]),
     ]
+    if result.stored is not None:
+        tables.append(saving.table(result.stored))
     return [Section(what, [effects.sentence(what, result.effect)], tables)]

@@ -193,6 +193,39 @@ def test_compress_and_save(ctr, model, tmp_path):
     assert again.returncode == 0, again.stderr
 
 
+@pytest.mark.parametrize("form", ["dense", "base+lora", "packed"])
+def test_compress_in_every_form(here, model, tmp_path, form):
+    done = here(
+        "compress", model, "saved", "--form", form, "--method", "oats", "--rank-ratio", 0.5,
+        "--iterations", 4, *SMALL, "--out", "run", "--shards", "blocks",
+    )  # fmt: skip
+    result = answered(done, tmp_path / "run")["result"]
+    stored = result["stored"]
+    files = (tmp_path / "saved").rglob("*.safetensors")
+    assert stored["bytes"] == sum(file.stat().st_size for file in files)
+    manifest = json.loads((tmp_path / "saved" / "manifest.json").read_text())
+    assert manifest["form"] == stored["form"] == form
+    assert manifest["provenance"]["rows"].keys() == manifest["layers"].keys()
+    assert len(manifest["provenance"]["calibration"]["sha256"]) == 64
+    told = here("verify", "saved")
+    assert told.returncode == 0, told.stderr
+    assert "layers.1.mlp.down_proj" in told.stdout
+    if form != "base+lora":
+        again = here("perplexity", "saved", "--tokens", 500, "--context", 64, "--stride", 63)
+        assert again.returncode == 0, again.stderr
+    if form == "packed":
+        kept = sum(layer["kept"] for layer in manifest["layers"].values())
+        assert kept == result["weights"]["kept"]
+    next((tmp_path / "saved").rglob("*.safetensors")).write_bytes(b"")
+    expect_refused(here("verify", "saved"), "is not the file that was saved")
+
+
+def test_a_form_needs_a_folder_and_only_one(here, model):
+    expect_refused(here("compress", model, "--form", "packed"), "--form packed", "OUT")
+    expect_refused(here("compress", model, "a", "--save", "b"), "OUT a and --save b")
+    expect_refused(here("compress", model, "a", "--form", "zip"), "zip")
+
+
 def test_terms(ctr, model, tmp_path):
     done = ctr("terms", model, *SMALL, "--iterations", 4, "--rank-ratio", 0.5, "--out", "run")
     result = answered(done, tmp_path / "run")["result"]
@@ -230,6 +263,18 @@ def test_oats_both_ways(here, model, tmp_path):
         assert m["name"].startswith("layers.1.mlp")
         assert 0 < m["fast_error"] <= 1.001 * m["definition_error"] < 1
         assert m["definition_seconds"] > 0
+
+
+def test_reconstruction(here, model, tmp_path):
+    few = ("--select", "layers.*", "--few", "layers.1.*.k_proj", "--tokens", 16, 40)
+    sizes = ("--calibration", 2, "--held-out", 2, "--context", 64, "--rank", 4, "--group", 16)
+    done = here("experiment", "reconstruction", model, *few, *sizes, "--out", "run")
+    result = answered(done, tmp_path / "run")["result"]
+    assert len(result["rows"]) == 14 * 11
+    assert len(result["few"]) == 2 * 3
+    assert "QERA-approximate on 14 of 14 linears" in done.stdout
+    sized = here("experiment", "reconstruction", model, "--tokens", 5000)
+    expect_refused(sized, "--tokens 5000")
 
 
 def test_demo(here, model, tmp_path):
@@ -360,6 +405,7 @@ def test_a_model_is_not_saved_where_it_would_be_lost(here, model, tmp_path):
     )
     (tmp_path / "taken").mkdir()
     expect_refused(here("compress", model, "--save", "taken"), "--save taken exists")
+    expect_refused(here("compress", model, "taken"), "OUT taken exists")
     assert [p.name for p in tmp_path.iterdir()] == ["taken"]
 
 
