@@ -256,13 +256,19 @@ def test_terms_refuses_a_choice_of_nothing(here, model):
 
 def test_oats_both_ways(here, model, tmp_path):
     """At full rank ratio and a few iterations the numbers are there and are not swapped."""
-    done = here("oats", model, "--select", "layers.1.mlp.*", "--calibration", 2, "--out", "run")
-    found = answered(done, tmp_path / "run")["result"]["matrices"]
+    few = ("--select", "layers.1.mlp.*", "--calibration", 2, "--accelerations", 4, 2, "--side", 40)
+    done = here("oats", model, *few, "--out", "run")
+    result = answered(done, tmp_path / "run")["result"]
+    found = result["matrices"]
     assert [m["shape"] for m in found] == [[48, 32], [48, 32], [32, 48]]
-    for m in found:
-        assert m["name"].startswith("layers.1.mlp")
-        assert 0 < m["fast_error"] <= 1.001 * m["definition_error"] < 1
-        assert m["definition_seconds"] > 0
+    for m in [*found, result["large"]]:
+        errors = [run["scaled"] for run in m["fast"]]
+        assert 0 < max(errors) <= 1.001 * m["definition"]["scaled"] < 1
+        assert all(0 < run["floor"] < run["seconds"] for run in m["fast"])
+        assert m["definition"]["seconds"] > m["fast"][0]["seconds"] / 10
+    assert all(m["name"].startswith("layers.1.mlp") for m in found)
+    assert all(m["control"]["scaled"] > m["definition"]["scaled"] for m in found)
+    assert "With 20 iterations" in done.stdout
 
 
 def test_reconstruction(here, model, tmp_path):
