@@ -11,7 +11,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,11 @@ from bridge.compression import Done, Row
 from bridge.fingerprint import fingerprint, raw
 from bridge.operators import Operator
 from bridge.serial import describe, rebuild, tensors
-from mech.disk import flush
+from mech.disk import PARTIAL, write_whole
 from mech.errors import BadInput
 from mech.refusals import first_line
 
 RUN = "run.json"
-_PARTIAL = ".partial"
 # Values of a fingerprint that are words, and not digests.
 _WORDS = {"method", "select", "dtype and device", "arithmetic", "format"}
 
@@ -70,7 +69,7 @@ class Shards:
         with _alone(self.folder):
             with _clear(self.folder):
                 self._claim(run)
-                for left in self.folder.glob(f"*{_PARTIAL}"):
+                for left in self.folder.glob(f"*{PARTIAL}"):
                     left.unlink()
             self._run = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()
             yield
@@ -112,7 +111,7 @@ class Shards:
         )
         note = {"content": content, "sha256": _digest(content, held)}
         with _clear(self.folder):
-            _whole(self._file(layer), save(held, note))
+            write_whole(self._file(layer), save(held, note))
 
     def _file(self, layer: int) -> Path:
         return self.folder / f"block-{layer:05d}.safetensors"
@@ -120,12 +119,12 @@ class Shards:
     def _claim(self, run: Mapping[str, str]) -> None:
         file = self.folder / RUN
         if not file.exists():
-            others = [path.name for path in self.folder.iterdir() if path.suffix != _PARTIAL]
+            others = [path.name for path in self.folder.iterdir() if path.suffix != PARTIAL]
             if others:
                 raise BadInput(
                     f"{self.folder} has {others[0]} and no {RUN}: choose an empty folder"
                 )
-            _whole(file, (json.dumps(run, indent=1, ensure_ascii=False) + "\n").encode())
+            write_whole(file, (json.dumps(run, indent=1, ensure_ascii=False) + "\n").encode())
             return
         try:
             before = dict(json.loads(file.read_text()))
@@ -170,22 +169,6 @@ def _digest(content: str, held: Mapping[str, Tensor]) -> str:
         digest.update(f"\n{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(raw(tensor))
     return digest.hexdigest()
-
-
-def _whole(file: Path, content: bytes) -> None:
-    """`file` holds all of `content` or is as it was, also after a loss of power."""
-    partial = file.with_name(file.name + _PARTIAL)
-    try:
-        with partial.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(file)
-    except BaseException:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
-    flush(file.parent)
 
 
 @contextmanager

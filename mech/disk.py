@@ -1,7 +1,11 @@
 """Bytes and names on the disk itself, before anything relies on them."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
+
+PARTIAL = ".partial"
+"""What is appended to the name of a file that is being written, and may be half of one."""
 
 
 def flush(path: Path) -> None:
@@ -14,3 +18,22 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """`file` holds all of `content` or is as it was, also after a kill or a loss of power.
+
+    Raises OSError where the disk refuses; only a kill leaves the partial file behind.
+    """
+    partial = file.with_name(file.name + PARTIAL)
+    try:
+        with partial.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(file)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+    flush(file.parent)

@@ -86,6 +86,17 @@ def resident(module: nn.Module) -> Iterator[None]:
         part.leave()
 
 
+def part_of(model: nn.Module, path: str) -> tuple[nn.Module, Part] | None:
+    """What a module's weights come and go with, and whose it is; None for a model in memory."""
+    names = path.split(".")
+    for count in range(len(names), -1, -1):
+        owner = model.get_submodule(".".join(names[:count]))
+        part = getattr(owner, _PART, None)
+        if part is not None:
+            return owner, part
+    return None
+
+
 def _give_back_what_is_freed() -> None:
     """Freed weights leave the process, whatever small array was made meanwhile.
 
