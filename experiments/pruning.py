@@ -18,6 +18,9 @@ if TYPE_CHECKING:  # torch is imported when the question is asked, not for --hel
     from experiments.pruning_judge import Judged
 
 
+Allocation = Literal["uniform", "owl", "curves", "sinks"]
+
+
 @dataclass(frozen=True)
 class Amounts:
     """How much text: more gives narrower intervals and takes longer."""
@@ -51,6 +54,10 @@ class Config:
     """Shares of the weights that Wanda removes; the others spend what it spends."""
     measure: Literal["kept", "bits", "flops", "bytes_moved"] = "kept"
     """What is spent: numbers kept, bits with places, arithmetic, or traffic a token."""
+    allocations: tuple[Allocation, ...] = ("uniform",)
+    """Who keeps how much at the same total: every linear alike; blocks with outliers more (owl);
+    where one more parameter lowers the measured error most (curves); where sinks are made
+    (sinks). The first is what the others of a method are compared with."""
     calibration_text: Path | None = None
     """Another text to calibrate on, its first half; default: the first half of --text."""
     budget: Budget = field(default_factory=Budget)
@@ -65,6 +72,12 @@ class Variant(NamedTuple):
 
     method: str
     sparsity: float
+    allocation: Allocation = "uniform"
+
+    @property
+    def name(self) -> str:
+        """As tables show it."""
+        return self.method + ("" if self.allocation == "uniform" else f", {self.allocation}")
 
 
 DENSE = Variant("dense", 0.0)
@@ -96,12 +109,17 @@ def run(config: Config, progress: Progress) -> Result:
 
     work = pruning_read.prepared(config, progress)
     progress.say(f"variants are kept in {config.state}: a run that is killed goes on from there")
-    variants = [DENSE, *(Variant(m, s) for s in config.sparsities for m in config.methods)]
+    variants = [DENSE] + [
+        Variant(method, sparsity, allocation)
+        for sparsity in config.sparsities
+        for method in config.methods
+        for allocation in config.allocations
+    ]
     seen = {}
     with progress.task("variants", len(variants)) as advance:
         for variant in variants:
             seen[variant] = pruning_read.measured(work, variant, progress)
-            advance(f"{variant.method} {variant.sparsity:g}")
+            advance(f"{variant.name} {variant.sparsity:g}")
     return Result(
         config=config,
         inputs=work.inputs,
@@ -120,7 +138,7 @@ def check(config: Config) -> None:
     Raises:
         BadOption: one of the options.
     """
-    for name in ("methods", "sparsities"):
+    for name in ("methods", "sparsities", "allocations"):
         chosen = getattr(config, name)
         if not chosen or len(set(chosen)) != len(chosen):
             raise BadOption(f"--{name} {' '.join(map(str, chosen))}: give one or more, each once")

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from experiments.pruning_read import Seen
 
 BESIDE = "wanda"
-"""The method that the others are paired with, at the same sparsity."""
+"""The method that the others are paired with, at the same sparsity and with a uniform budget; a
+method with another allocation is paired with itself at the first one."""
 
 
 class Loss(NamedTuple):
@@ -27,7 +28,7 @@ class Loss(NamedTuple):
     ppl: float
     windows: int
     to_dense: Interval | None
-    to_wanda: Interval | None
+    beside: Interval | None
 
 
 class Tags(NamedTuple):
@@ -44,14 +45,17 @@ class Tags(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """One variant. later_to_wanda: recall of later sinks less Wanda's. facts: the accounts."""
+    """One variant; `beside` is what it is paired with besides the dense model, or empty.
 
-    method: str
-    sparsity: float
+    later_beside: recall of later sinks less that one's. facts: the accounts.
+    """
+
+    variant: "Variant"
+    beside: str
     loss: Loss
     limit: Loss | None
     sinks: Recalls
-    later_to_wanda: Interval | None
+    later_beside: Interval | None
     tags: Tags
     facts: dict[str, Any]
 
@@ -59,40 +63,50 @@ class Judged(NamedTuple):
 def judged(seen: "Mapping[Variant, Seen]") -> list[Judged]:
     """Every variant in its order; the first is the dense model."""
     dense = next(iter(seen.values()))
-    found = []
-    for variant, here in seen.items():
-        wanda = next(
-            (s for v, s in seen.items() if v.method == BESIDE and v.sparsity == variant.sparsity),
-            None,
-        )
-        beside = None if variant.method == BESIDE else wanda
-        counts = ratios(here.sinks, dense.sinks)
-        later = None
-        if beside is not None:
-            later = difference(ratios(beside.sinks, dense.sinks).later_recall, counts.later_recall)
-        limit = None
-        if len(here.limit_nll):
-            other = None if beside is None else beside.limit_nll
-            limit = _loss(here.limit_nll, dense.limit_nll, other)
-        found.append(
-            Judged(
-                variant.method,
-                variant.sparsity,
-                _loss(here.nll, dense.nll, None if beside is None else beside.nll),
-                limit,
-                recalls(counts),
-                later,
-                _tags(here.tags, dense.tags),
-                here.facts,
-            )
-        )
-    return found
+    return [_judged(variant, here, dense, _beside(variant, seen)) for variant, here in seen.items()]
+
+
+def _beside(
+    variant: "Variant", seen: "Mapping[Variant, Seen]"
+) -> "tuple[str, Seen] | tuple[str, None]":
+    """The first with the same sparsity that is the method's own, or Wanda's for the first one."""
+    here = [other for other in seen if other.sparsity == variant.sparsity]
+    own = next(other for other in here if other.method == variant.method)
+    wanda = next((other for other in here if other.method == BESIDE), own)
+    other = own if own != variant else wanda
+    return (other.name, seen[other]) if other != variant else ("", None)
+
+
+def _judged(
+    variant: "Variant",
+    here: "Seen",
+    dense: "Seen",
+    other: "tuple[str, Seen] | tuple[str, None]",
+) -> Judged:
+    name, beside = other
+    counts = ratios(here.sinks, dense.sinks)
+    later = limit = None
+    if beside is not None:
+        later = difference(ratios(beside.sinks, dense.sinks).later_recall, counts.later_recall)
+    if len(here.limit_nll):
+        long = None if beside is None else beside.limit_nll
+        limit = _loss(here.limit_nll, dense.limit_nll, long)
+    return Judged(
+        variant=variant,
+        beside=name,
+        loss=_loss(here.nll, dense.nll, None if beside is None else beside.nll),
+        limit=limit,
+        sinks=recalls(counts),
+        later_beside=later,
+        tags=_tags(here.tags, dense.tags),
+        facts=here.facts,
+    )
 
 
 def _loss(
     nll: Float[np.ndarray, " windows"],
     dense: Float[np.ndarray, " windows"],
-    wanda: Float[np.ndarray, " windows"] | None,
+    other: Float[np.ndarray, " windows"] | None,
 ) -> Loss:
     # A broken model's loss can be past what exp holds.
     ppl = math.exp(min(float(nll.mean()), 700.0))
@@ -101,7 +115,7 @@ def _loss(
         ppl,
         len(nll),
         interval(nll - dense) if several else None,
-        interval(nll - wanda) if several and wanda is not None else None,
+        interval(nll - other) if several and other is not None else None,
     )
 
 

@@ -39,17 +39,17 @@ def lines(result: "Result") -> Figure:
 
 def _panel(axes: Axes, result: "Result", read: Read) -> None:
     dense, *variants = result.judged
-    for number, method in enumerate(result.config.methods):
-        points = [(j.sparsity, read(j)) for j in variants if j.method == method]
+    names = list(dict.fromkeys(j.variant.name for j in variants))
+    for number, name in enumerate(names):
+        points = [(j.variant.sparsity, read(j)) for j in variants if j.variant.name == name]
         some = sorted((s, i) for s, i in points if i is not None)
         if not some:
             continue
         # Side by side, so that no interval hides another.
-        across = np.array([s for s, _ in some]) + 0.006 * (number - len(result.config.methods) / 2)
-        mean, low, high = (np.array([getattr(i, name) for _, i in some])
-                           for name in ("mean", "low", "high"))  # fmt: skip
+        across = np.array([s for s, _ in some]) + 0.006 * (number - len(names) / 2)
+        mean, low, high = np.array([i[:3] for _, i in some]).T
         axes.errorbar(
-            across, mean, yerr=[mean - low, high - mean], marker="o", markersize=4, label=method
+            across, mean, yerr=[mean - low, high - mean], marker="o", markersize=4, label=name
         )
     if (level := read(dense)) is not None:
         axes.axhline(level.mean, color=INK, linewidth=0.8, linestyle=":")

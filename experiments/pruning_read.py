@@ -7,9 +7,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from bridge import allocate
 from bridge.compress import compress
 from bridge.compression import restore
-from bridge.equal import Linear, same_budget, shapes_of
+from bridge.equal import Linear, same_budget, shapes_of, spread, total
 from bridge.evaluate import definition
 from bridge.methods.wanda import Wanda
 from bridge.patterns import RowWise, exact
@@ -86,8 +87,8 @@ def prepared(config: "Config", progress: Progress) -> Work:
     progress.say(f"BOS: {encoded.decision}; first ids {windows[0, :4].tolist()}")
     words = definition(context=amounts.context, stride=amounts.context - encoded.bos, prefix=bos_id)
     progress.say(words)
-    for variant in config.methods:
-        roster.build(variant, config.budget)  # refused before the work
+    for name in config.methods:
+        roster.build(name, config.budget)  # refused before the work
     groups = choosing.split(measure.AT_ONCE)
     with progress.task("heads that tag", 2 * len(groups)) as advance:
         scores = measure.sink_scores(loaded.model, choosing, advance)
@@ -147,10 +148,12 @@ def _key(work: Work, variant: "Variant") -> dict[str, Any]:
     }
     if variant.method == "dense":
         del ids["calibration"]
-    return {
+    # The uniform one is not named: it is no allocation.
+    allocated = {} if variant.allocation == "uniform" else {"allocation": variant.allocation}
+    return allocated | {
         "model": work.inputs.model_sha256,
         "dtype": work.inputs.dtype,
-        "method": repr(methods(work, variant)[0]) if variant.sparsity else "dense",
+        "method": repr(_template(work, variant)) if variant.sparsity else "dense",
         "sparsity": variant.sparsity,
         "measure": work.config.measure,
         "places": work.places,
@@ -164,20 +167,36 @@ def _sha256(ids: Tensor | None) -> str | None:
     return None if ids is None else sha256(ids.numpy().tobytes()).hexdigest()[:16]
 
 
-def methods(work: Work, variant: "Variant") -> tuple[Any, dict[str, Any]]:
-    """The template, and what every linear is compressed by: no more spent than Wanda spends."""
+def methods(work: Work, variant: "Variant") -> dict[str, Any]:
+    """What every linear is compressed by: no more spent in all than Wanda spends."""
     wanda = Wanda(RowWise(float(1 - exact(variant.sparsity))))
-    template = roster.build(variant.method, work.config.budget)
-    reference = dict.fromkeys(work.shapes, wanda)
-    chosen = same_budget(template, reference, work.shapes, measure=work.config.measure)
-    return template, chosen
+    template, reference = _template(work, variant), dict.fromkeys(work.shapes, wanda)
+    if variant.allocation == "uniform":
+        return same_budget(template, reference, work.shapes, measure=work.config.measure)
+    whole = total(reference, work.shapes).kept
+    return spread(template, work.shapes, _allowed(work, variant.allocation, template, whole))
+
+
+def _template(work: Work, variant: "Variant") -> Any:
+    """The open number is solved for: what the options say of it has no effect."""
+    return roster.build(variant.method, work.config.budget)
+
+
+def _allowed(work: Work, allocation: str, template: Any, whole: int) -> dict[str, int]:
+    """Parameters that each linear may keep, `whole` in all."""
+    model, batches = work.loaded.model, work.calibration.split(measure.AT_ONCE)
+    if allocation == "owl":
+        return allocate.owl(model, batches, whole)
+    if allocation == "sinks":
+        return allocate.sink_aware(model, batches, whole)
+    return allocate.greedy(allocate.curves(model, template, batches), whole)
 
 
 def _measure(work: Work, variant: "Variant", progress: Progress) -> Found:
     if variant.method == "dense":
         return _read(work, progress, "dense", {})
-    name = f"{variant.method} {variant.sparsity:g}"
-    _, chosen = methods(work, variant)
+    name = f"{variant.name} {variant.sparsity:g}"
+    chosen = methods(work, variant)
     begun = time.process_time()
     with progress.task(f"compress: {name}", len(chosen)) as advance:
         done = compress(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from experiments import effects, pruning_pictures
 from experiments.intervals import Interval
-from experiments.pruning_judge import BESIDE, Judged
+from experiments.pruning_judge import Judged
 from experiments.recalls import clear, shown
 from experiments.report import Picture, Section, Table
 
@@ -25,32 +25,33 @@ def sections(result: "Result") -> list[Section]:
         "outputs above contiguous segments, and Δ_W, with 95% intervals over windows or "
         "sequences.",
     )
-    assert dense.method == "dense"
+    assert dense.variant.method == "dense"
     return [Section("What pruning keeps", text, tables, [picture] if variants else [])]
 
 
 def _verdict(result: "Result", sparsity: float) -> str:
     """Which method loses least, which keeps most, beside Wanda, and how surely."""
-    here = [j for j in result.judged if j.sparsity == sparsity]
+    here = [j for j in result.judged if j.variant.sparsity == sparsity]
     best = min(here, key=lambda j: j.loss.ppl)
     percent = effects.percent(sparsity)
-    words = (
-        f"At {percent}, {best.method} has the lowest perplexity, {effects.number(best.loss.ppl)}"
-    )
-    if best.loss.to_wanda is not None:
-        sure = "" if clear(best.loss.to_wanda) else ", which is not clear of none"
-        words += f" ({_nats(best.loss.to_wanda)} nats a token beside {BESIDE}{sure})"
+    lowest = effects.number(best.loss.ppl)
+    words = f"At {percent}, {best.variant.name} has the lowest perplexity, {lowest}"
+    if best.loss.beside is not None:
+        sure = "" if clear(best.loss.beside) else ", which is not clear of none"
+        words += f" ({_nats(best.loss.beside)} nats a token beside {best.beside}{sure})"
     sinks = [(j.sinks.later_recall, j) for j in here if j.sinks.later_recall is not None]
     if sinks:
         recall, most = max(sinks, key=lambda pair: pair[0].mean)
-        words += f"; {most.method} keeps most of the later sinks, {shown(recall)}"
-        if most.later_to_wanda is not None:
-            sure = "" if clear(most.later_to_wanda) else ", not clear of none"
-            words += f" ({_nats(most.later_to_wanda)} beside {BESIDE}{sure})"
+        words += f"; {most.variant.name} keeps most of the later sinks, {shown(recall)}"
+        if most.later_beside is not None:
+            sure = "" if clear(most.later_beside) else ", not clear of none"
+            words += f" ({_nats(most.later_beside)} beside {most.beside}{sure})"
     tags = [(j.tags.ari, j) for j in here if j.tags.ari is not None]
     if tags:
         ari, most = max(tags, key=lambda pair: pair[0].mean)
-        words += f"; tags are kept best by {most.method}, ARI {shown(ari)} above the control's"
+        words += (
+            f"; tags are kept best by {most.variant.name}, ARI {shown(ari)} above the control's"
+        )
     return words + "."
 
 
@@ -59,31 +60,33 @@ def _losses(result: "Result") -> Table:
     for j in result.judged:
         limit = ("–", "–") if j.limit is None else (_ppl(j.limit.ppl), _nats(j.limit.to_dense))
         rows.append(
-            (*_name(j), _ppl(j.loss.ppl), _nats(j.loss.to_dense), _nats(j.loss.to_wanda), *limit)
+            (*_name(j), _ppl(j.loss.ppl), _nats(j.loss.to_dense), _nats(j.loss.beside), *limit)
         )
     first = result.judged[0]
     count = 0 if first.limit is None else first.limit.windows
     return Table(
-        ("sparsity", "method", "perplexity", "Δ to dense", f"Δ to {BESIDE}",
+        ("sparsity", "method", "perplexity", "Δ to dense", "Δ beside",
          f"at {result.limit:,} tokens", "Δ to dense"),
         rows,
         f"{result.definition}. n = {first.loss.windows} windows; at {result.limit:,} tokens, the "
         f"most the model was made for, n = {count}. Δ: nats a token, paired by window, with 95% "
         f"intervals over windows. Text: {result.inputs.text}; calibrated on "
-        f"{result.calibration}. Every method spends what {BESIDE} spends, in {_measured(result)}.",
+        f"{result.calibration}. Every method spends what Wanda spends, in {_measured(result)}. "
+        "Beside: Wanda of the same sparsity; for a budget that is not uniform, the same method's "
+        "first one.",
     )  # fmt: skip
 
 
 def _sinks(result: "Result") -> Table:
     rows = [
-        (*_name(j), *(shown(share) for share in j.sinks), _nats(j.later_to_wanda))
+        (*_name(j), *(shown(share) for share in j.sinks), _nats(j.later_beside))
         for j in result.judged
     ]
     sequences = result.judged[0].sinks.first_recall
     n = 0 if sequences is None else sequences.n
     return Table(
         ("sparsity", "method", "first: recall", "precision", "later: recall", "precision",
-         f"recall less {BESIDE}'s"),
+         "recall, beside"),
         rows,
         f"Of the dense model's set of (layer, head, token) with α > 0.1, {result.heads} heads, "
         f"n = {n} sequences of {result.config.amounts.seq} tokens, 95% intervals over sequences; "
@@ -134,7 +137,8 @@ def _weights(result: "Result") -> Table:
 
 
 def _name(j: Judged) -> tuple[str, str]:
-    return ("–" if j.method == "dense" else effects.percent(j.sparsity)), j.method
+    variant = j.variant
+    return ("–" if variant.method == "dense" else effects.percent(variant.sparsity)), variant.name
 
 
 def _measured(result: "Result") -> str:

@@ -65,14 +65,16 @@ def result(config):
 
 def test_every_variant_spends_at_most_what_wanda_spends(result):
     dense, *variants = result.judged
-    assert dense.method == "dense"
+    assert dense.variant.method == "dense"
     assert dense.loss.to_dense is not None
     assert (dense.loss.to_dense.low, dense.loss.to_dense.high) == (0, 0)
-    assert [(j.method, j.sparsity) for j in variants] == [
+    assert [(j.variant.method, j.variant.sparsity) for j in variants] == [
         (m, s) for s in (0.5, 0.7) for m in ("magnitude", "wanda", "oats")
     ]
     for sparsity in (0.5, 0.7):
-        kept = {j.method: j.facts["kept"] for j in variants if j.sparsity == sparsity}
+        kept = {
+            j.variant.method: j.facts["kept"] for j in variants if j.variant.sparsity == sparsity
+        }
         assert kept["magnitude"] == kept["wanda"]
         assert 0 <= kept["wanda"] - kept["oats"] < 130
     for j in variants:
@@ -107,12 +109,25 @@ def test_the_page_has_every_row_and_says_who_wins(result):
     losses, sinks, tags, weights = section.tables
     assert len(losses.rows) == len(sinks.rows) == len(tags.rows) == 7
     assert len(weights.rows) == 6
-    best = min((j for j in result.judged if j.sparsity == 0.5), key=lambda j: j.loss.ppl)
-    assert f"At 50%, {best.method} has the lowest perplexity" in section.text[0]
+    best = min((j for j in result.judged if j.variant.sparsity == 0.5), key=lambda j: j.loss.ppl)
+    assert f"At 50%, {best.variant.name} has the lowest perplexity" in section.text[0]
     assert "windows of 48 tokens every 47" in losses.caption
     (picture,) = section.pictures
     assert isinstance(picture.figure, Figure)
     assert len(picture.figure.axes) == 4
+
+
+def test_allocations_spend_one_total_and_are_paired_with_the_uniform_one(config):
+    ways = ("uniform", "owl", "curves", "sinks")
+    other = replace(config, methods=("wanda",), sparsities=(0.5,), allocations=ways)
+    other = replace(other, amounts=replace(TINY, calibration_seq=64))
+    _, *variants = pruning.run(other, Progress()).judged
+    assert [j.variant.allocation for j in variants] == list(ways)
+    assert [j.beside for j in variants] == ["", "wanda", "wanda", "wanda"]
+    kept = [j.facts["kept"] for j in variants]
+    # Wanda keeps whole rows: the last linear's remainder is the only difference.
+    assert max(kept) - min(kept) < 48
+    assert len({j.facts["delta_w"] for j in variants}) == 4
 
 
 def test_losses_and_sinks_are_paired_with_dense_and_with_wanda():
@@ -134,15 +149,15 @@ def test_losses_and_sinks_are_paired_with_dense_and_with_wanda():
         }
     )
     _, wanda, oats = found
-    assert wanda.loss.to_wanda is None
-    assert oats.loss.to_wanda is not None
-    assert oats.loss.to_wanda.mean == -0.25
+    assert wanda.loss.beside is None
+    assert oats.loss.beside is not None
+    assert oats.loss.beside.mean == -0.25
     assert oats.loss.to_dense is not None
     assert oats.loss.to_dense[:3] == (0.25, 0.25, 0.25)
     assert oats.limit is not None
     assert oats.limit.to_dense is None
-    assert oats.later_to_wanda is not None
-    assert oats.later_to_wanda.high < 0
+    assert oats.later_beside is not None
+    assert oats.later_beside.high < 0
     assert oats.sinks.later_precision is not None
     assert oats.sinks.later_precision.mean == 1
     assert oats.tags.to_dense is not None
