@@ -102,7 +102,7 @@ def _pruned(result: "Result", found: "dict[str, Left]") -> Section:
     assert chosen is not None
     text = [
         f"{chosen.query} of {chosen.queries} heads keep a first-token sink (alpha above "
-        f"{result.config.epsilon} in 90% of the sequences); of {chosen.keys} key heads "
+        f"{result.config.epsilon} in 90% of the calibration windows); of {chosen.keys} key heads "
         f"{chosen.key} serve such heads alone and are pruned with them."
     ]
     for name, left in found.items():

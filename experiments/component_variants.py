@@ -1,5 +1,7 @@
 """The ways of compressing whole components, and what each leaves of a model."""
 
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -8,12 +10,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from bridge.component import components
-from bridge.compress import AnyMethod, compressed
+from bridge.component import Component, components
 from bridge.methods.a3 import A3
-from bridge.methods.low_rank import MomentLowRank, PlainLowRank
+from bridge.methods.low_rank import PlainLowRank
 from bridge.methods.sink_heads import Head, SinkHeads, specialised
+from bridge.operators import Affine, LinearOperator
 from bridge.sites import linears
+from bridge.toggle import swap
 from experiments import measure, recalls
 from experiments.intervals import interval
 from experiments.progress import Progress
@@ -50,45 +53,84 @@ def measured(
     dense = _measure(model, material, progress, DENSE)
     whole = sum(linear.weight.numel() for linear in linears(model).values())
     found = {DENSE: _left(dense, dense, 1.0, 1.0)}
-    methods: dict[str, AnyMethod] = _a3(config) if "a3" in config.questions else {}
+    methods: dict[str, _Method] = _a3(config) if "a3" in config.questions else {}
     chosen = None
     if "sinks" in config.questions:
-        heads = specialised(_first(dense.scores, config.epsilon))
+        heads = _sinking(model, material.calibration[: config.sizes.sequences], config, progress)
         chosen = _count(model, heads)
         methods |= _sink_heads(config, heads, len(decoder_blocks(model)))
-    batches = material.calibration.split(measure.AT_ONCE)
+    with progress.task("calibrate") as _:
+        states = _states(model, list(methods.values()), material.calibration)
     for name, method in methods.items():
-        # The first token's channels are the same in every window, and averages come quickly.
-        some = [material.calibration[:2]] if isinstance(method, SinkHeads) else batches
-        with compressed(model, method, some) as compression:
+        operators = _operators(model, method, states)
+        parameters, kept = _counts(operators)
+        with swap(model, operators):
             after = _measure(model, material, progress, name)
-            cost = compression.cost
-        all_kept = (whole - cost.parameters + cost.kept) / whole
-        found[name] = _left(after, dense, cost.density, all_kept)
+        found[name] = _left(after, dense, kept / parameters, (whole - parameters + kept) / whole)
     return Answer(float(dense.hits.mean()), found, chosen)
 
 
-def _a3(config: "Config") -> dict[str, AnyMethod]:
-    found: dict[str, AnyMethod] = {}
+_Method = A3 | SinkHeads | PlainLowRank
+_States = dict[type, list[tuple[Component, dict[str, Tensor]]]]
+
+
+def _states(model: PreTrainedModel, methods: Sequence[_Method], text: Tensor) -> _States:
+    """What methods of components see of the dense model, each kind once: one pass for all.
+
+    Layers are calibrated independently, as A3's authors do it; `bridge.compress` takes blocks in
+    order, on what those before them emit when they are compressed.
+    """
+    kinds = {type(method): method for method in methods if not isinstance(method, PlainLowRank)}
+    with ExitStack() as stack, torch.no_grad():
+        states: _States = {
+            kind: [(c, stack.enter_context(method.watch(c))) for c in components(model)]
+            for kind, method in kinds.items()
+        }
+        for window in text if kinds else ():
+            model.base_model(window[None].to(model.device), use_cache=False)  # type: ignore[operator]
+    return states
+
+
+def _operators(
+    model: nn.Module, method: _Method, states: _States
+) -> dict[str, LinearOperator | Affine]:
+    if isinstance(method, PlainLowRank):
+        seen = method.statistic.init(0)
+        return {n: method(linear.weight.detach(), seen) for n, linear in linears(model).items()}
+    return {
+        component.names[role]: operator
+        for component, state in states[type(method)]
+        for role, operator in method(component, state).items()
+    }
+
+
+def _counts(operators: Mapping[str, LinearOperator | Affine]) -> tuple[int, int]:
+    """Weights replaced, and numbers kept of them."""
+    shapes = [operator.shape for operator in operators.values()]
+    kept = sum(operator.parameters_kept() for operator in operators.values())
+    return sum(d_out * d_in for d_out, d_in in shapes), kept
+
+
+def _a3(config: "Config") -> dict[str, _Method]:
+    found: dict[str, _Method] = {}
     for rho in config.compressions:
         for metric, name in METRICS.items():
             found[f"{name}, {rho:.0%} removed"] = A3(rho, metric=metric, seed=config.seed)
         found[f"control: plain low rank, {rho:.0%} removed"] = PlainLowRank(rho)
-        found[f"control: low rank in E[x xᵀ], {rho:.0%} removed"] = MomentLowRank(rho)
     most = max(config.compressions, default=0)
     for part, name in PARTS.items() if most else ():
         found[f"A3, {name}, {most:.0%} removed"] = A3(most, parts=(part,))
     return found
 
 
-def _sink_heads(config: "Config", heads: tuple[Head, ...], depth: int) -> dict[str, AnyMethod]:
+def _sink_heads(config: "Config", heads: tuple[Head, ...], depth: int) -> dict[str, _Method]:
     thirds = {
         "early third": range(depth // 3),
         "middle third": range(depth // 3, 2 * depth // 3),
         "late third": range(2 * depth // 3, depth),
     }
     choices = {"all layers": range(depth)} | thirds
-    found: dict[str, AnyMethod] = {}
+    found: dict[str, _Method] = {}
     for where, layers in choices.items():
         some = tuple(head for head in heads if head[0] in layers)
         for columns in config.columns if where == "all layers" else config.columns[:1]:
@@ -98,8 +140,13 @@ def _sink_heads(config: "Config", heads: tuple[Head, ...], depth: int) -> dict[s
     return found
 
 
-def _first(scores: np.ndarray, epsilon: float) -> np.ndarray:
-    return sinks.sinks(scores[..., 0], epsilon).swapaxes(0, 1)
+def _sinking(
+    model: PreTrainedModel, text: Tensor, config: "Config", progress: Progress
+) -> tuple[Head, ...]:
+    """Heads that keep a first-token sink, found on text that nothing is measured on."""
+    with progress.task("sink heads", len(text.split(measure.AT_ONCE))) as advance:
+        scores = measure.sink_scores(model, text, advance)
+    return specialised(sinks.sinks(scores[..., 0], config.epsilon).swapaxes(0, 1))
 
 
 def _count(model: nn.Module, heads: tuple[Head, ...]) -> "SinkHeadCount":

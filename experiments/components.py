@@ -36,7 +36,8 @@ class Config:
     columns: tuple[int, ...] = (10, 100)
     """Channels that queries and keys of sink heads are left with."""
     epsilon: float = 0.3
-    """A head is a sink head where the first token's alpha passes this in 90% of the sequences."""
+    """A sink head is one whose alpha at the first token passes this in 90% of the calibration
+    windows."""
     sizes: Sizes = field(default_factory=lambda: Sizes(8, 10, 256, 10, 128))
     seed: int = 0
     """Of the random controls."""
