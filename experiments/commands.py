@@ -84,6 +84,11 @@ _PROBES = {
         "Does compression that knows the sinks keep more of them at equal budget?",
         "ctr experiment protect smollm2 --text wiki.txt --sparsities 0.6 0.7",
     ),
+    "experiment toggles": Command(
+        "experiments.toggles",
+        "Where does which term carry the sinks: by layer, projection, head?",
+        "ctr experiment toggles smollm2 --by projection --select '*.self_attn.*'",
+    ),
     "experiment scan": Command(
         "experiments.scan",
         "What does it cost to read every sink, beside eager attention and no reading?",

@@ -62,7 +62,7 @@ def answer(config: Config, loaded: Loaded, material: Material, progress: Progres
         dims = outlier_features(model, batches[0][:1]) if "rows" in config.ways else []
         advance("told")
     names = tags_kept.outputs(model)
-    with progress.task("dense", len(material.evaluation) + 1) as advance:
+    with progress.task("dense", _steps(material)) as advance:
         nll = measure.window_losses(model, material.evaluation, material.bos_id, advance)
         dense = tags_kept.tagged(model, names, material.sequences, None, advance)
     work = Work(config, model, material, batches, labels, names, nll, dense, progress)
@@ -162,13 +162,17 @@ def _compressed(work: Work, name: str, method: Any, factor: float | None) -> tup
 
 def _seen(work: Work, name: str) -> Seen:
     material = work.material
-    with work.progress.task(f"measure: {name}", len(material.evaluation) + 1) as advance:
+    with work.progress.task(f"measure: {name}", _steps(material)) as advance:
         nll = measure.window_losses(work.model, material.evaluation, material.bos_id, advance)
         changed = tags_kept.tagged(
             work.model, work.names, material.sequences, work.dense.where, advance
         )
     found, dense = (sinks.sinks(t.scores, measure.EPSILON) for t in (changed, work.dense))
     return Seen(nll, recalls.ratios(found, dense), tags_kept.tags_kept(changed, work.dense))
+
+
+def _steps(material: Material) -> int:
+    return len(material.evaluation) + len(material.sequences.split(measure.AT_ONCE))
 
 
 def _row(

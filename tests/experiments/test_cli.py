@@ -248,6 +248,23 @@ def test_terms_of_some_heads(here, model, tmp_path):
     assert 0 < result["removed"]["low rank off: OATS' sparse term alone"] < 0.6
 
 
+def test_terms_by_head_and_by_layer(here, model, tmp_path):
+    """Two key heads with all four terms, two layers with two; the groups differ."""
+    small = ("--iterations", 4, "--rank-ratio", 0.5, *SMALL)
+    by_head = ("--by", "head", "--select", "*.self_attn.*", "--left", "sparse", "low", "neither")
+    done = here("experiment", "toggles", model, *small, *by_head, "--out", "head")
+    rows = answered(done, tmp_path / "head")["result"]["rows"]
+    assert [row["group"] for row in rows] == ["key head 0"] * 3 + ["key head 1"] * 3
+    # Every matrix is zero in its half of the heads: together they are what there is.
+    gone = [row["removed"] for row in rows if row["left"] == "neither"]
+    assert sum(gone) == pytest.approx(1, abs=1e-5)
+    assert min(gone) > 0.2
+    done = here("experiment", "toggles", model, *small, "--by", "layer", "--out", "layer")
+    result = answered(done, tmp_path / "layer")["result"]
+    assert [row["group"] for row in result["rows"]] == ["layer 0"] * 2 + ["layer 1"] * 2
+    assert len(result["differences"]) == 2
+
+
 def test_terms_refuses_a_choice_of_nothing(here, model):
     done = here("terms", model, *SMALL, "--layers", 7)
     expect_refused(done, "layers (7,)")
