@@ -74,9 +74,9 @@ class WarmSubspace:
         target = target / unit
         begun = subspace.start(target, rank, self.seed)
         found, bounds = finish(target, begun, keep, scale)
-        steps = max(math.ceil(iterations / self.acceleration), min(iterations, FEWEST))
+        steps = self.steps(iterations)
         if steps > 1:
-            schedule = self.schedule(steps, keep, self._coarse(target, bounds))
+            schedule = self.schedule(steps, keep, self.is_coarse(target, bounds))
             found, errors = alternate(target, begun, keep, schedule, scale)
             if not sound(errors, bounds):
                 plain = [Step(0.0, 1.0, keep)] * (iterations - 1)
@@ -85,11 +85,29 @@ class WarmSubspace:
                 found = found._replace(note=note)
         return found._replace(left=found.left * unit, sparse=found.sparse * unit)
 
-    def _coarse(self, target: Matrix, first: Errors) -> bool:
+    def steps(self, iterations: int) -> int:
+        """Iterations that stand for `iterations` of the definition."""
+        return max(math.ceil(iterations / self.acceleration), min(iterations, FEWEST))
+
+    def is_coarse(self, target: Matrix, first: Errors) -> bool:
+        """Whether `coarse` comes to bfloat16 for A, of which one plain iteration leaves `first`."""
         if self.coarse is None:
             resolved = first.scaled >= 2**-4 * float(target.norm())
             return resolved and target.dtype == torch.float32 and native_bfloat16(target)
         return self.coarse
+
+    def products(self, target: Matrix, *, rank: int, keep: int, iterations: int) -> tuple[int, int]:
+        """How many products of 2 d_out d_in r operations a call makes, fine and coarse ones.
+
+        Four to start, one for the guard, three an iteration and one at the end.
+        """
+        steps = self.steps(iterations)
+        if rank == 0 or steps == 1:
+            return (5, 0) if rank else (0, 0)
+        begun = subspace.start(target, rank, self.seed)
+        _, first = finish(target, begun, keep, None)
+        coarse = 3 * (steps - 2) if self.is_coarse(target, first) else 0
+        return 4 + 1 + 3 * (steps - 1) + 1 - coarse, coarse
 
     def schedule(self, steps: int, keep: int, coarse: bool = False) -> list[Step]:
         """All iterations but the last, which `finish` is; the one before it is plain, too."""
