@@ -22,7 +22,9 @@ class Config:
 
     reading: Reading = field(default_factory=Reading)
     method: str = "oats"
-    """By name: magnitude, wanda, sparsegpt, oats, gptq, qera and more; an unknown one lists all."""
+    """magnitude, wanda, sparsegpt, oats, oats-moment, sparse-only, low-rank, low-rank-scaled,
+    low-rank-moment, rounding, gptq, zeroquant-v2, lqer, qera-approximate, qera, loftq, a3,
+    sink-heads, protected, protected-wanda."""
     budget: Budget = field(default_factory=Budget)
     select: str = "*"
     """Which linears, as a glob over names like layers.3.self_attn.q_proj."""
@@ -62,12 +64,14 @@ def run(config: Config, progress: Progress) -> Result:
     from experiments import measure, roster
 
     config.target.check()
-    method = roster.build(config.method, config.budget)
+    roster.refuse(config.method, config.budget)
     loaded = measure.loaded_model(config.reading, progress)
     linears(loaded.model, config.select)  # a glob that matches nothing is refused before the work
     material = measure.material(loaded, config.reading, config.sizes, progress)
     dense = measure.measure(loaded.model, material, progress, "dense")
     before = saving.nbytes(loaded.model)
+    batches = material.calibration.split(measure.AT_ONCE)
+    method = roster.fitted(config.method, config.budget, loaded.model, batches)
     done = squeeze(config, method, loaded, material, progress)
     after = measure.measure(loaded.model, material, progress, "compressed")
     result = Result(

@@ -1,14 +1,24 @@
 """Methods by the names and options of the command line."""
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from experiments.settings import BadOption, Budget, within
 
 if TYPE_CHECKING:  # torch is imported when a question is asked, not for --help
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
     from bridge.method import ComponentMethod, Method
     from bridge.methods.oats import OATS
+    from bridge.methods.sink_heads import SinkHeads
     from bridge.quantizers import MXINT, RoundToNearest
+
+PROTECTED = {"protected": "oats", "protected-wanda": "wanda"}
+"""Sink-aware compression, and the method that it leaves the rest to."""
+SINK_HEADS = "sink-heads"
+EPSILON = 0.3  # a head whose first token passes this in 90% of the windows is a sink head
 
 
 def oats(budget: Budget) -> "OATS":
@@ -42,6 +52,55 @@ def build(name: str, budget: Budget) -> "Method | ComponentMethod":
     own = {field.name: field.default for field in fields(kind)}
     _only(name, budget, own)
     return kind(**{field: value for field, value in _chosen(budget, own).items() if field in own})
+
+
+def refuse(name: str, budget: Budget) -> None:
+    """Raise what `fitted` would raise of the name and of the options, before any work is done."""
+    if name == SINK_HEADS:
+        check(budget)
+        _only(name, budget, {"k": None})
+    elif name in PROTECTED:
+        _only(name, budget, {})
+        build(PROTECTED[name], budget)
+    else:
+        build(name, budget)
+
+
+def fitted(
+    name: str, budget: Budget, model: "PreTrainedModel", batches: "Sequence[Tensor]"
+) -> "Method | ComponentMethod":
+    """As `build`, and the methods that are told where this model's sinks are, on `batches`.
+
+    sink-heads: Corlay's columns for the heads that keep a first-token sink. protected: what sinks
+    read and write is kept exactly, the rest is left to OATS, or to Wanda.
+
+    Raises:
+        BadInput, BadOption: as `build`; no sink heads, windows too short to look for sinks.
+    """
+    refuse(name, budget)
+    if name == SINK_HEADS:
+        return _sink_heads(budget, model, batches)
+    if name in PROTECTED:
+        from bridge.protected import Protected
+        from bridge.sink_tokens import sink_labels
+
+        base: Any = build(PROTECTED[name], budget)
+        return Protected(base, sink_labels(model, batches))
+    return build(name, budget)
+
+
+def _sink_heads(
+    budget: Budget, model: "PreTrainedModel", batches: "Sequence[Tensor]"
+) -> "SinkHeads":
+    import torch
+
+    from bridge.methods.sink_heads import SinkHeads, specialised
+    from experiments.measure import sink_scores
+    from mech.probes.sinks import sinks
+
+    scores = sink_scores(model, torch.cat(list(batches)), lambda _: None)
+    heads = specialised(sinks(scores[..., 0], EPSILON).swapaxes(0, 1))
+    return SinkHeads(heads, columns=SinkHeads.columns if budget.k is None else budget.k)
 
 
 def check(budget: Budget) -> None:
@@ -80,10 +139,9 @@ def _chosen(budget: Budget, own: dict[str, Any]) -> dict[str, Any]:
         chosen["iterations"] = budget.iterations
     if "quantizer" in own:
         chosen["quantizer"] = _quantizer(budget, own["quantizer"])
-    for option in ("rank", "k"):
-        if (value := getattr(budget, option)) is not None:
-            within(option, value, 1)
-            chosen[option] = value
+    if budget.rank is not None:
+        within("rank", budget.rank, 1)
+        chosen["rank"] = budget.rank
     return chosen
 
 

@@ -1,15 +1,19 @@
 """Every method by the name and the options of the command line."""
 
+import re
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from bridge.method import ComponentMethod, Method
-from bridge.methods import METHODS
+from bridge.methods import COMPONENT_METHODS, METHODS
 from bridge.patterns import exact
 from bridge.quantizers import MXINT, RoundToNearest
-from experiments import roster
+from experiments import compress, roster
 from experiments.settings import BadOption, Budget
 from mech.errors import BadInput
 
@@ -19,12 +23,12 @@ def build(name: str, budget: Budget) -> Any:
     return roster.build(name, budget)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", METHODS | COMPONENT_METHODS)
 @pytest.mark.parametrize("sparsity", [0.1, 0.3, 0.5, 0.7])
 def test_every_method_is_built_with_the_sparsity_that_was_written(name, sparsity):
     method = build(name, Budget(sparsity=sparsity))
     assert isinstance(method, Method | ComponentMethod)
-    assert type(method) is METHODS[name]
+    assert type(method) is (METHODS | COMPONENT_METHODS)[name]
     if (pattern := getattr(method, "pattern", None)) is not None:
         assert exact(pattern.density) == 1 - Fraction(str(sparsity))
     if (compression := getattr(method, "compression", None)) is not None:
@@ -56,6 +60,43 @@ def test_options_reach_the_methods_that_have_them():
 def test_an_option_without_effect_is_refused(name, options, what):
     with pytest.raises(BadOption, match=what):
         build(name, Budget(**options))
+
+
+NAMED = [*METHODS, *COMPONENT_METHODS, "sink-heads", "protected", "protected-wanda"]
+
+
+def test_the_help_of_the_option_names_every_method():
+    text = Path(compress.__file__).read_text()
+    listed = text.split('method: str = "oats"')[1].split('"""')[1]
+    assert sorted(re.split(r",\s+", listed.strip(" .\n"))) == sorted(NAMED)
+
+
+def test_methods_that_look_for_sinks_are_fitted_to_a_model():
+    torch.manual_seed(0)
+    settings = LlamaConfig(
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=29,
+    )
+    model = LlamaForCausalLM(settings).eval()
+    batches = list(torch.randint(3, 29, (4, 64)).split(2))
+    protected: Any = roster.fitted("protected-wanda", Budget(sparsity=0.6), model, batches)
+    assert protected.base == roster.build("wanda", Budget(sparsity=0.6))
+    assert [label.shape for label in protected.labels] == [(2, 64), (2, 64)]
+    with torch.no_grad():  # no query prefers any key: there is no sink head
+        for block in model.model.layers:
+            block.self_attn.q_proj.weight *= 0
+    with pytest.raises(BadInput, match="no head"):
+        roster.fitted("sink-heads", Budget(k=3), model, batches)
+    assert isinstance(roster.fitted("wanda", Budget(), model, batches), Method)
+    roster.refuse("sink-heads", Budget(k=3))
+    with pytest.raises(BadOption, match="protected"):
+        roster.refuse("protected", Budget(k=3))
+    with pytest.raises(BadOption, match="sink-heads"):
+        roster.refuse("sink-heads", Budget(bits=3))
 
 
 def test_unknown_names_and_empty_budgets_are_refused():
