@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import bridge
 import ctr_kernels
 import mech
-from bridge.checkpoint import content_hash
+from bridge.manifest import content_hash
 from mech.digest import sha256
 from mech.errors import BadInput
 

@@ -13,6 +13,7 @@ import torch
 from bridge.compress import compress
 from bridge.compression import restore
 from bridge.fingerprint import fingerprint, told
+from bridge.methods import COMPONENT_METHODS, METHODS
 from bridge.methods.magnitude import Magnitude
 from bridge.methods.oats import OATS
 from bridge.methods.wanda import Wanda
@@ -88,6 +89,22 @@ def test_what_is_read_back_is_the_run_itself(model, batches, whole, tmp_path):
         assert same(model, expected)
         assert without_seconds(done) == rows
         restore(model, done)
+
+
+@pytest.mark.parametrize("name", [*METHODS, *COMPONENT_METHODS])
+def test_every_method_goes_on_to_the_same_bytes(name, llama, batches, tmp_path):
+    """Whatever its operators are, and also where the run before had done the second block only."""
+    select = "layers.0.*" if name == "a3" else "layers.[01].self_attn.*"
+    method: Any = (METHODS | COMPONENT_METHODS)[name]()
+    compression = compress(llama, method, batches, select=select)
+    expected, rows = state(llama), without_seconds(compression)
+    restore(llama, compression)
+    for _ in range(2):
+        done = compress(llama, method, batches, select=select, shards=Shards(tmp_path))
+        assert same(llama, expected)
+        assert without_seconds(done) == rows
+        restore(llama, done)
+        (tmp_path / "block-00000.safetensors").unlink()
 
 
 def test_a_run_that_stopped_goes_on_at_its_block(llama, batches, tmp_path):
