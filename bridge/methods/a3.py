@@ -156,13 +156,13 @@ class A3:
 
 
 def _noted(operators: Operators, reached: Tensor, keep: int) -> Operators:
-    short = int((reached < keep).sum())
-    if short:
-        note = (
-            f"{short} of {reached.numel()} heads have fewer than {keep} directions in the "
+    note = "in other coordinates of its heads: the error of this matrix alone says nothing"
+    if short := int((reached < keep).sum()):
+        note += (
+            f"; {short} of {reached.numel()} heads have fewer than {keep} directions in the "
             f"calibration text (the fewest {int(reached.min())}): the others are zero"
         )
-        for operator in operators.values():
-            term = operator.term if isinstance(operator, Affine) else operator
-            term.note = note
+    for operator in operators.values():
+        term = operator.term if isinstance(operator, Affine) else operator
+        term.note = note
     return operators

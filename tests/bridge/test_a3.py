@@ -241,6 +241,7 @@ def test_a_singular_moment_loses_nothing_and_says_so(generator):
         torch.testing.assert_close(
             operators["q"](x)[:, own] @ operators["k"](x)[:, own].mT, scores, rtol=1e-6, atol=1e-9
         )
+    assert "other coordinates" in str(operators["q"].note)
     assert "2 of 2 heads have fewer than 4 directions" in str(operators["q"].note)
 
 
