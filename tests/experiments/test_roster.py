@@ -81,7 +81,7 @@ def test_methods_that_look_for_sinks_are_fitted_to_a_model():
         num_key_value_heads=2,
         vocab_size=29,
     )
-    model = LlamaForCausalLM(settings).eval()
+    model: Any = LlamaForCausalLM(settings).eval()
     batches = list(torch.randint(3, 29, (4, 64)).split(2))
     protected: Any = roster.fitted("protected-wanda", Budget(sparsity=0.6), model, batches)
     assert protected.base == roster.build("wanda", Budget(sparsity=0.6))
