@@ -125,6 +125,10 @@ class Sparse(Dense):
     sparse format would hold; the time and memory that this version takes are the dense ones.
     """
 
+    def __init__(self, weight: Weight):
+        # -0 + 0 = 0: a mask that was multiplied leaves negative zeros, whose bits are not nothing.
+        super().__init__(weight + 0)
+
     def parameters_kept(self) -> int:
         return int(self.weight.count_nonzero())
 

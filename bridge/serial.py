@@ -166,7 +166,8 @@ def _slot(dtype: str, shape: Sequence[int]) -> tuple[torch.dtype, tuple[int, ...
 def _packed(sparse: Sparse) -> dict[str, Tensor]:
     """The entries whose bits are not all zero, row by row, and a bit for every place, low first.
 
-    A negative zero is an entry: what is read back is what was stored, in every bit.
+    A negative zero, which a cast to a narrow format can leave, is an entry: what is read back is
+    what was stored, in every bit.
     """
     weight = sparse.weight.detach().contiguous()
     there = weight.view(-1).view(_integer(weight.dtype)) != 0
@@ -188,7 +189,9 @@ def _unpacked(attributes: Spec, tensors: Tensors, _: Sequence[Operator]) -> Oper
         )
     weight = values.new_zeros(d_out * d_in)
     weight[there] = values
-    return Sparse(weight.view(d_out, d_in))
+    sparse = Sparse(weight.view(d_out, d_in))
+    sparse.weight = weight.view(d_out, d_in)  # with the negative zeros that were stored
+    return sparse
 
 
 def _integer(dtype: torch.dtype) -> torch.dtype:

@@ -72,9 +72,12 @@ def test_a_sparse_matrix_is_stored_in_the_bits_it_counts(generator):
     assert sum(8 * t.nbytes for t in tensors(sparse).values()) == sparse.bits()
 
 
-def test_a_negative_zero_comes_back(generator):
-    sparse = Sparse(-torch.zeros(3, 5))
-    assert the_same(rebuild(describe(sparse), tensors(sparse)), sparse)
+def test_a_negative_zero_is_nothing_and_one_that_a_cast_made_comes_back():
+    assert len(tensors(Sparse(-torch.zeros(3, 5)))["values"]) == 0
+    tiny = Sparse(torch.full((3, 5), -1e-30)).to(torch.float16)
+    assert tiny.parameters_kept() == 0
+    assert len(tensors(tiny)["values"]) == 15
+    assert the_same(rebuild(describe(tiny), tensors(tiny)), tiny)
 
 
 def test_a_transposed_weight_is_stored_by_its_rows(generator):
