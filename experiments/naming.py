@@ -12,7 +12,7 @@ INPUTS = "control: sparse term + low rank with its inputs permuted"
 TOP = "dense minus the top component of the scaled matrix"
 PROJECTION = "control: dense minus a random rank-4 projection of the outputs"
 NORM = "control: dense minus a random component of equal scaled norm"
-AS_FAR = "control: plain sparse, as much removed as without the low rank"
+AS_FAR = "control: plain sparse, at most as much removed as without the low rank"
 
 
 def wanda(density: float) -> str:

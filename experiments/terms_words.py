@@ -115,11 +115,11 @@ def _sparsity(result: "Result", c: "Contrast") -> str:
 def _amount(result: "Result", c: "Contrast") -> str:
     verdict = {
         1: (
-            "So it is not only how much was removed: at an equal amount, more sinks go with the "
-            "low-rank part than with the smallest entries."
+            "So it is not only how much was removed: more sinks go with the low-rank part than "
+            "with as much of the smallest entries."
         ),
         -1: "So at an equal amount even fewer sinks survive that a sparse matrix loses otherwise.",
-        0: "So at an equal amount it makes no clear difference what was removed.",
+        0: "So at such an amount it makes no clear difference what was removed.",
     }
     return (
         f"OATS' sparse term lacks {result.removed[c.a]:.2f} of the scaled matrix. A plain sparse "
