@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from experiments.pruning import Config, Variant
 
 
+SHARES = (0.15, 0.3, 0.4, 0.5, 0.65, 0.85)  # of a linear's parameters, where errors are measured
+
+
 class Seen(NamedTuple):
     """One variant. nll, limit_nll: nats a token of each window. sinks: α > 0.1.
 
@@ -189,7 +192,8 @@ def _allowed(work: Work, allocation: str, template: Any, whole: int) -> dict[str
         return allocate.owl(model, batches, whole)
     if allocation == "sinks":
         return allocate.sink_aware(model, batches, whole)
-    return allocate.greedy(allocate.curves(model, template, batches), whole)
+    found = allocate.curves(model, template, batches, shares=SHARES)
+    return allocate.greedy(found, whole)
 
 
 def _measure(work: Work, variant: "Variant", progress: Progress) -> Found:
