@@ -227,6 +227,38 @@ def test_joint_is_optimal_and_its_error_is_the_tail_of_the_spectrum(generator):
     )
 
 
+@pytest.mark.parametrize("group", [1, 3])
+def test_no_other_values_and_outputs_of_the_rank_write_nearer(group, generator):
+    """‖R^½ (W_v W_o - W̃_v W̃_o)‖ of a key head's outputs is the tail of the spectrum, the least."""
+    made = attention(generator, d_model=15, d_head=6, kv=2, group=group)
+    component, x, pattern = made
+    dense = {role: component.linears[role].weight.numpy() for role in "vo"}
+    weights = run(made, A3(compression=0.5, parts=("ov",)))
+    plain = run(made, A3(compression=0.5, parts=("ov",), metric="weights"))
+    rng = np.random.default_rng(0)
+
+    def error(changed: dict, kv: int, half: np.ndarray) -> float:
+        own = slice(kv * group, (kv + 1) * group)
+        pairs = zip(
+            products(made, dense, "v", "o")[own],
+            products(made, changed, "v", "o")[own],
+            strict=True,
+        )
+        return float(np.sqrt(sum(np.square(half @ (a - b)).sum() for a, b in pairs)))
+
+    for kv in range(2):
+        read = (pattern[kv] @ x if group == 1 else x).numpy()
+        half = root(read.T @ read)
+        best = error(weights, kv, half)
+        whole = np.concatenate(products(made, dense, "v", "o")[kv * group : (kv + 1) * group], 1)
+        tail = np.linalg.svd(half @ whole, compute_uv=False)[3:]
+        assert best == pytest.approx(np.linalg.norm(tail), rel=1e-8)
+        assert error(plain, kv, half) > best
+        for size in (1e-3, 1e-1):
+            moved = {r: w + size * (w != 0) * rng.normal(size=w.shape) for r, w in weights.items()}
+            assert error(moved, kv, half) > best
+
+
 def test_a_singular_moment_loses_nothing_and_says_so(generator):
     few = attention(generator, d_model=13, d_head=6, kv=2, tokens=3)
     a3 = A3(compression=0.3, parts=("qk",))
