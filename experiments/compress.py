@@ -104,9 +104,12 @@ def squeeze(
     batches = material.calibration.split(measure.AT_ONCE)
     shards = None if config.target.shards is None else Shards(config.target.shards, progress.say)
     with progress.task(config.method, len(linears(loaded.model, config.select))) as advance:
-        return compress(
+        done = compress(
             loaded.model, method, batches, select=config.select, shards=shards, advance=advance
         )
+    if done.left:
+        progress.say(f"left dense: {', '.join(done.left)}")
+    return done
 
 
 def accounts(name: str, done: "Compression") -> Weights:
