@@ -158,8 +158,15 @@ def verdict(gain: Gain) -> str:
         f"At {effects.percent(gain.sparsity)}, {gain.base} with {WAYS[gain.way]}, against plain "
         f"{gain.base}: {_signed(gain.nll)} nats a token, later sinks' recall "
         f"{_signed(gain.later_recall)}, precision {_signed(gain.later_precision)}: "
-        f"{both[better, recall]}."
+        f"{both[better, recall]}{_at_a_price(gain)}."
     )
+
+
+def _at_a_price(gain: Gain) -> str:
+    """More of the dense model's sinks may come with more that are none of it."""
+    if clear(gain.later_precision) < 0:
+        return ", and more sinks that the dense model has not"
+    return ""
 
 
 def _table(result: Result) -> Table:

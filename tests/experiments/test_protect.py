@@ -111,11 +111,12 @@ def test_tags_are_the_models_own_and_change_with_w_o(model, ids):
     assert less.mean < 0.98
 
 
-def verdict(nll: float, recall: float, spread: float = 0.01) -> str:
+def verdict(nll: float, recall: float, spread: float = 0.01, precision: float = 0.0) -> str:
     def within(mean: float) -> Interval:
         return Interval(mean, mean - spread, mean + spread, 9)
 
-    gain = protect.Gain(0.7, "wanda", "protected", within(nll), within(recall), None, None)
+    kept = within(recall), within(precision)
+    gain = protect.Gain(0.7, "wanda", "protected", within(nll), *kept, None)
     return protect.verdict(gain)
 
 
@@ -125,3 +126,8 @@ def test_a_verdict_follows_the_intervals():
     assert "a better prediction for fewer sinks" in verdict(-0.3, -0.2)
     assert "no clear difference in either" in verdict(-0.3, 0.2, spread=0.5)
     assert "70%" in verdict(-0.3, 0.2)
+
+
+def test_a_price_in_precision_is_told():
+    assert "that the dense model has not" in verdict(-0.3, 0.2, precision=-0.1)
+    assert "that the dense model has not" not in verdict(-0.3, 0.2, precision=0.1)
