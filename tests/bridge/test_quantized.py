@@ -84,6 +84,12 @@ def test_round_to_nearest_by_hand():
     torch.testing.assert_close(shifted.dense(), torch.tensor([[4 / 3, -2 / 3, 2 / 3, 0, -3]]))
 
 
+def test_zero_is_among_the_values_of_a_group_of_one_sign():
+    weight = torch.tensor([[3.0, 2.0, 2.9], [-3.0, -2.0, -2.9]])
+    shifted = RoundToNearest(2, 3, symmetric=False)(weight)
+    assert shifted.dense().tolist() == [[3, 2, 3], [-3, -2, -3]]
+
+
 def test_mxint_by_hand():
     weight = torch.tensor([[1.5, -0.3, 0.26, 5.0, -7.9]])
     stored = MXINT(4, 3)(weight)
