@@ -114,7 +114,10 @@ def chosen_factor(work: Work, base: str) -> float:
     """The weight whose model has the lowest loss on the last third of the calibration windows.
 
     At the highest sparsity, calibrated on the other two thirds; held-out text is not looked at.
+    Of one weight there is nothing to choose.
     """
+    if len(work.config.factors) == 1:
+        return work.config.factors[0]
     windows, labels = work.material.calibration, [one for g in work.labels for one in g]
     some = max(2 * len(windows) // 3, 1)
     batches = windows[:some].split(measure.AT_ONCE)
