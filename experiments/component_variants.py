@@ -1,7 +1,7 @@
 """The ways of compressing whole components, and what each leaves of a model."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from bridge.component import Component, components
+from bridge.compress import compressed
+from bridge.method import Method
 from bridge.methods.a3 import A3
-from bridge.methods.low_rank import PlainLowRank
+from bridge.methods.low_rank import MomentLowRank, PlainLowRank
 from bridge.methods.sink_heads import Head, SinkHeads, specialised
-from bridge.operators import Affine, LinearOperator
 from bridge.sites import linears
 from bridge.toggle import swap
 from experiments import measure, recalls
@@ -62,25 +63,24 @@ def measured(
     with progress.task("calibrate") as _:
         states = _states(model, list(methods.values()), material.calibration)
     for name, method in methods.items():
-        operators = _operators(model, method, states)
-        parameters, kept = _counts(operators)
-        with swap(model, operators):
+        with _standing(model, method, states, material.calibration) as (parameters, kept):
             after = _measure(model, material, progress, name)
         found[name] = _left(after, dense, kept / parameters, (whole - parameters + kept) / whole)
     return Answer(float(dense.hits.mean()), found, chosen)
 
 
-_Method = A3 | SinkHeads | PlainLowRank
+_Whole = A3 | SinkHeads
+_Method = _Whole | Method
 _States = dict[type, list[tuple[Component, dict[str, Tensor]]]]
 
 
 def _states(model: PreTrainedModel, methods: Sequence[_Method], text: Tensor) -> _States:
     """What methods of components see of the dense model, each kind once: one pass for all.
 
-    Layers are calibrated independently, as A3's authors do it; `bridge.compress` takes blocks in
-    order, on what those before them emit when they are compressed.
+    Layers are calibrated independently, as A3's authors do it. The low-rank controls go through
+    `bridge.compress`, block after block on what the compressed ones emit, which helps them.
     """
-    kinds = {type(method): method for method in methods if not isinstance(method, PlainLowRank)}
+    kinds = {type(method): method for method in methods if isinstance(method, _Whole)}
     with ExitStack() as stack, torch.no_grad():
         states: _States = {
             kind: [(c, stack.enter_context(method.watch(c))) for c in components(model)]
@@ -91,24 +91,24 @@ def _states(model: PreTrainedModel, methods: Sequence[_Method], text: Tensor) ->
     return states
 
 
-def _operators(
-    model: nn.Module, method: _Method, states: _States
-) -> dict[str, LinearOperator | Affine]:
-    if isinstance(method, PlainLowRank):
-        seen = method.statistic.init(0)
-        return {n: method(linear.weight.detach(), seen) for n, linear in linears(model).items()}
-    return {
+@contextmanager
+def _standing(
+    model: nn.Module, method: _Method, states: _States, text: Tensor
+) -> Iterator[tuple[int, int]]:
+    """The model compressed inside; the weights replaced, and the numbers kept of them."""
+    if not isinstance(method, _Whole):
+        with compressed(model, method, text.split(measure.AT_ONCE)) as compression:
+            yield compression.cost.parameters, compression.cost.kept
+        return
+    operators = {
         component.names[role]: operator
         for component, state in states[type(method)]
         for role, operator in method(component, state).items()
     }
-
-
-def _counts(operators: Mapping[str, LinearOperator | Affine]) -> tuple[int, int]:
-    """Weights replaced, and numbers kept of them."""
     shapes = [operator.shape for operator in operators.values()]
     kept = sum(operator.parameters_kept() for operator in operators.values())
-    return sum(d_out * d_in for d_out, d_in in shapes), kept
+    with swap(model, operators):
+        yield sum(d_out * d_in for d_out, d_in in shapes), kept
 
 
 def _a3(config: "Config") -> dict[str, _Method]:
@@ -117,6 +117,7 @@ def _a3(config: "Config") -> dict[str, _Method]:
         for metric, name in METRICS.items():
             found[f"{name}, {rho:.0%} removed"] = A3(rho, metric=metric, seed=config.seed)
         found[f"control: plain low rank, {rho:.0%} removed"] = PlainLowRank(rho)
+        found[f"control: low rank in its inputs' moment, {rho:.0%} removed"] = MomentLowRank(rho)
     most = max(config.compressions, default=0)
     for part, name in PARTS.items() if most else ():
         found[f"A3, {name}, {most:.0%} removed"] = A3(most, parts=(part,))

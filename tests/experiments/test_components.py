@@ -70,8 +70,8 @@ def test_every_variant_is_measured_at_its_budget(ctr, model, tmp_path):
     result = json.loads((tmp_path / "run" / "result.json").read_text())["result"]
     assert [layer["layer"] for layer in result["errors"]] == [0, 1, 2]
     found = result["found"]
-    # Dense; A3 and three controls; three parts; four choices of layers by three choices of columns.
-    assert len(found) == 1 + 4 + 3 + 12
+    # Dense; A3 and four controls; three parts; four choices of layers by three choices of columns.
+    assert len(found) == 1 + 5 + 3 + 12
     dense = found.pop("dense")
     assert (dense["density"], dense["nll"]["mean"]) == (1, 0)
     budget = {name: left["density"] for name, left in found.items() if "25% removed" in name}
