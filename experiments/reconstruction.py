@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from experiments.intervals import Interval, interval
+from experiments.intervals import interval
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.report import Section, Table
@@ -155,9 +155,9 @@ def _by_method(result: Result) -> Section:
             (
                 way,
                 f"{np.mean([row.bits for row in mine]):.2f}",
-                str(_over_blocks(names, [row.fitted for row in mine])),
-                str(_over_blocks(names, [row.held_out for row in mine])),
-                str(_over_blocks(names, ratio)),
+                _over_blocks(names, [row.fitted for row in mine]),
+                _over_blocks(names, [row.held_out for row in mine]),
+                _over_blocks(names, ratio),
             )
         )
     blocks = len({_block(name) for name in names})
@@ -194,7 +194,7 @@ def _by_tokens(result: Result) -> Section:
         for form in (PLAIN, EXACT, SHRUNK):
             fits = [fit for fit in few if (fit.tokens, fit.form) == (tokens, form)]
             ratios = [fit.ratio for fit in fits]
-            line += [str(_over_blocks([fit.name for fit in fits], ratios)), f"{max(ratios):.4g}"]
+            line += [_over_blocks([fit.name for fit in fits], ratios), f"{max(ratios):.4g}"]
         lines.append(tuple(line))
     columns = ("tokens", PLAIN, "worst", "U Uᵀ E", "worst", "shrunk", "worst")
     caption = (
@@ -205,16 +205,19 @@ def _by_tokens(result: Result) -> Section:
     return Section("Fitted to few tokens", text, [Table(columns, lines, caption)])
 
 
-def _over_blocks(names: Sequence[str], values: Sequence[float]) -> Interval:
-    """Linears of one block read what the same blocks before it wrote: blocks are the units."""
+def _over_blocks(names: Sequence[str], values: Sequence[float]) -> str:
+    """Mean and interval: linears of a block read what one stream brings, so blocks are the units.
+
+    One block alone, and an inverse that does not exist, have no interval.
+    """
     blocks = [_block(name) for name in names]
     means = [
         np.mean([v for v, b in zip(values, blocks, strict=True) if b == block])
         for block in sorted(set(blocks))
     ]
-    if not np.isfinite(means).all():  # an inverse that does not exist has no interval
-        return Interval(np.inf, np.inf, np.inf, len(means))
-    return interval(np.array(means, dtype=np.float64))
+    if len(means) == 1 or not np.isfinite(means).all():
+        return f"{np.mean(means):.3g}"
+    return str(interval(np.array(means, dtype=np.float64)))
 
 
 def _block(name: str) -> int:
