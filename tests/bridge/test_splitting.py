@@ -191,6 +191,20 @@ def test_bfloat16_costs_next_to_nothing_where_it_is_chosen(generator, monkeypatc
         assert torch.equal(got.left, chosen(matrix, rank=6, keep=36, iterations=80).left)
 
 
+def test_the_schedule_stays_inside_the_stable_region_and_ends_plain():
+    schedule = WarmSubspace().schedule(20, 100, coarse=True)
+    assert len(schedule) == 19
+    assert schedule[-1] == Step(0.0, 1.0, 100, coarse=False)
+    assert [s.keep for s in schedule] == sorted(s.keep for s in schedule)
+    for momentum, relaxation, _, coarse in schedule[:-1]:
+        # The companion matrix of a channel of which nothing is kept.
+        step = torch.tensor(
+            [[(1 - relaxation) * (1 + momentum), (relaxation - 1) * momentum], [1.0, 0.0]]
+        )
+        assert torch.linalg.eigvals(step).abs().max() < 1
+        assert coarse
+
+
 def unscaled(target: Tensor, split: Split, scale: Tensor) -> float:
     residual = target.double() - split.left.double() @ split.right.double() - split.sparse.double()
     return float((residual / scale).norm())
