@@ -142,9 +142,12 @@ def test_with_fewer_tokens_than_channels_nothing_is_divided_by(shape, tokens, ge
         assert float((left @ other.mT).norm()) <= float((error @ other.mT).norm()) * (1 + 1e-9)
 
 
-def test_the_smaller_side_gives_what_the_larger_gives(generator):
+@pytest.mark.parametrize("dead", [0, 4])
+def test_the_smaller_side_gives_what_the_larger_gives(dead, generator):
+    """With dead channels the smaller side has no factor to be had from."""
     error = torch.randn(30, 12, generator=generator, dtype=torch.float64)
     x = torch.randn(40, 12, generator=generator, dtype=torch.float64)
+    x[:, :dead] = 0
     metric = x.mT @ x
     values = torch.linalg.eigh(error @ metric @ error.mT).eigenvectors[:, -4:]
     found = reconstructed(error, 4, metric).matrix()
