@@ -145,6 +145,21 @@ def test_a_write_that_does_not_load_as_it_was_leaves_nothing(oats, tmp_path, mon
     assert nothing_is_left(tmp_path, oats, names)
 
 
+def test_counts_that_differ_when_it_is_loaded_again_leave_nothing(oats, tmp_path, monkeypatch):
+    names, count = list(operators(oats)), checkpoint.achieved
+
+    def lossy(model, names):
+        found = count(model, names)
+        if model is not oats:
+            found["layers.1.mlp.up_proj"]["kept"] -= 1
+        return found
+
+    monkeypatch.setattr(checkpoint, "achieved", lossy)
+    with pytest.raises(BadInput, match="does not load as what was in memory"):
+        save_dense(oats, None, tmp_path / "model", {})
+    assert nothing_is_left(tmp_path, oats, names)
+
+
 def test_a_folder_that_exists_is_never_touched(oats, tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
