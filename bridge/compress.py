@@ -87,6 +87,10 @@ def compress(
     for tokens in batches:
         check_ids(model, tokens)
     _check_weights(batches, token_weights)
+    if token_weights is not None and isinstance(method, ComponentMethod):
+        raise BadInput(
+            "token weights are for methods of one linear: components watch for themselves"
+        )
     tell = advance or (lambda _: None)
     running = (
         nullcontext()

@@ -132,6 +132,12 @@ def test_token_weights_that_cannot_be_are_refused(llama, batches, spoil, why):
     assert not operators(llama)
 
 
+def test_token_weights_with_a_component_method_are_refused(llama, batches):
+    with pytest.raises(BadInput, match="components watch for themselves"):
+        compress(llama, Halves(), batches, token_weights=[torch.ones(b.shape) for b in batches])
+    assert not operators(llama)
+
+
 def test_methods_by_name_leave_the_rest_dense(llama, batches):
     half, tenth = Wanda(), Magnitude(RowWise(0.1))
     names = list(linears(llama))
