@@ -1,5 +1,6 @@
 """The page of `ctr experiment components`: tables, and sentences that carry the verdicts."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -67,8 +68,10 @@ def _scores(result: "Result") -> Section:
     caption = (
         "Errors of A3 / by weights alone (R = I: plain SVD, plain selection) / at random. Joint "
         "SVD: of scores as if nothing were rotated, tokens independent, the distribution that "
-        "the closed form is optimal in. Rotary pairs: of the model's own causal scores. OV: of "
-        f"what heads write. n = {result.config.sizes.calibration} windows fitted to."
+        "the closed form is optimal in. Rotary pairs: of the model's own causal scores, on the "
+        "first 4 windows of each text. OV: of what heads write. "
+        f"n = {result.config.sizes.calibration} windows fitted to and "
+        f"{result.config.sizes.windows} of other text."
     )
     return Section("Attention scores", text, [Table(("layer", *heads), rows, caption)])
 
@@ -80,10 +83,11 @@ def _column(errors: "list[LayerErrors]", name: str, kind: str, side: int) -> np.
 def _perplexities(result: "Result", found: "dict[str, Left]") -> Section:
     text = []
     for rho in result.config.compressions:
-        end = f", {rho:.0%} removed"
+        end = f", {percent(rho)} removed"
         own = found[f"A3{end}"]
         others = {n: left for n, left in found.items() if n.endswith(end) and "control" in n}
-        worse = [n for n, left in others.items() if left.nll.low > own.nll.high]
+        worse = sum(left.nll.low > own.nll.high for left in others.values())
+        better = sum(left.nll.high < own.nll.low for left in others.values())
         text.append(
             f"With {percent(rho)} of the weights removed A3 costs {_signed(own.nll)} nats a token "
             f"(perplexity {number(own.ppl)}) and keeps {shown(own.recalls.first_recall)} of the "
@@ -92,7 +96,8 @@ def _perplexities(result: "Result", found: "dict[str, Left]") -> Section:
                 f"{_short(n)} {_signed(left.nll)} and {shown(left.recalls.first_recall)}"
                 for n, left in others.items()
             )
-            + f". {len(worse)} of {len(others)} controls lose clearly more (intervals apart)."
+            + f". {worse} of {len(others)} controls lose clearly more and {better} clearly less "
+            "(intervals apart)."
         )
     return Section("A3 at equal budget", text, [_table(result, found)], [_forest(found, "a3")])
 
@@ -119,10 +124,29 @@ def _pruned(result: "Result", found: "dict[str, Left]") -> Section:
                 f"{_kept(result.accuracy, c):.0%}, {shown(c.recalls.first_recall)}"
                 for n, c in controls.items()
             )
-            + "."
+            + f". {_apart(left, list(controls.values()))}"
         )
     return Section(
         "Sink heads by few columns", text, [_table(result, found)], [_forest(found, "sink-heads")]
+    )
+
+
+def _apart(own: "Left", controls: "list[Left]") -> str:
+    """Whether it matters which columns stay, by intervals that do not touch."""
+
+    def count(less: Callable[["Left"], bool]) -> int:
+        return sum(map(less, controls))
+
+    more = count(lambda c: c.nll.low > own.nll.high)
+    fewer = count(lambda c: c.nll.high < own.nll.low)
+    first = own.recalls.first_recall
+    lost = 0
+    if first is not None:
+        shares = [c.recalls.first_recall for c in controls]
+        lost = sum(share is not None and share.high < first.low for share in shares)
+    return (
+        f"Of {len(controls)} controls {more} lose clearly more (intervals apart), {fewer} clearly "
+        f"less; {lost} keep clearly fewer first-token sinks."
     )
 
 

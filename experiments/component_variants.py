@@ -19,6 +19,7 @@ from bridge.methods.sink_heads import Head, SinkHeads, specialised
 from bridge.sites import linears
 from bridge.toggle import swap
 from experiments import measure, recalls
+from experiments.effects import percent
 from experiments.intervals import interval
 from experiments.progress import Progress
 from mech.blocks import decoder_blocks
@@ -115,12 +116,14 @@ def _a3(config: "Config") -> dict[str, _Method]:
     found: dict[str, _Method] = {}
     for rho in config.compressions:
         for metric, name in METRICS.items():
-            found[f"{name}, {rho:.0%} removed"] = A3(rho, metric=metric, seed=config.seed)
-        found[f"control: plain low rank, {rho:.0%} removed"] = PlainLowRank(rho)
-        found[f"control: low rank in its inputs' moment, {rho:.0%} removed"] = MomentLowRank(rho)
+            found[f"{name}, {percent(rho)} removed"] = A3(rho, metric=metric, seed=config.seed)
+        found[f"control: plain low rank, {percent(rho)} removed"] = PlainLowRank(rho)
+        found[f"control: low rank in its inputs' moment, {percent(rho)} removed"] = MomentLowRank(
+            rho
+        )
     most = max(config.compressions, default=0)
     for part, name in PARTS.items() if most else ():
-        found[f"A3, {name}, {most:.0%} removed"] = A3(most, parts=(part,))
+        found[f"A3, {name}, {percent(most)} removed"] = A3(most, parts=(part,))
     return found
 
 

@@ -20,6 +20,20 @@ class Interval(NamedTuple):
         return f"{self.mean:.3g} [{self.low:.3g}, {self.high:.3g}]"
 
 
+def of_few(n: int) -> str:
+    """What a caption owes its reader where there are few units; empty from ten on.
+
+    The percentile bootstrap is too narrow then: its 95% interval of n normal units holds their
+    mean in 75% (n = 3), 81% (4), 87% (6), 90% (8), 93% (16) of draws.
+    """
+    if n >= 10:
+        return ""
+    return (
+        f" Bootstrap intervals of n = {n} are too narrow: they hold the mean of normal units in "
+        "about 75% of cases at n = 3, 81% at 4, 87% at 6, 90% at 8."
+    )
+
+
 def interval(values: Float[np.ndarray, " units"], *, seed: int = 0) -> Interval:
     """Mean of the units with the percentile bootstrap's 95% interval (Efron, 1979).
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from experiments.effects import percent
-from experiments.intervals import Interval, interval
+from experiments.intervals import Interval, interval, of_few
 from experiments.progress import Progress
 from experiments.provenance import Inputs
+from experiments.recalls import clear
 from experiments.report import Section, Table
 from experiments.settings import BadOption, Budget, Reading, Sizes
 
@@ -91,7 +92,7 @@ def run(config: Config, progress: Progress) -> Result:
         read[name] = _compressed(config, loaded.model, method, materials, progress, name)
     base = read[config.methods[0]][1]
     losses = [
-        Loss(name, text, density, float(np.exp(nll.mean())), interval(nll - base[text]))
+        Loss(name, text, density, _exp(nll.mean()), interval(nll - base[text]))
         for name, (density, found) in read.items()
         for text, nll in found.items()
     ]
@@ -132,10 +133,20 @@ def _losses(model, materials, progress, name):
     return found
 
 
+def _exp(nll: float) -> float:
+    # A broken model's loss can be past what exp holds.
+    return float(np.exp(min(nll, 700.0)))
+
+
 def sections(result: Result) -> list[Section]:
     """Losses with their intervals, then errors with the held-out ones beside."""
     base, budget = result.config.methods[0], result.config.budget
-    text = [_verdict(found, base) for found in result.losses if found.method not in ("dense", base)]
+    bases = {found.text: found for found in result.losses if found.method == base}
+    text = [
+        _verdict(found, bases[found.text])
+        for found in result.losses
+        if found.method not in ("dense", base)
+    ]
     rows = [
         (
             found.method,
@@ -152,20 +163,28 @@ def sections(result: Result) -> list[Section]:
         f"At {percent(budget.sparsity)}; paired over {result.losses[0].above.n} windows of "
         f"{result.config.sizes.context} tokens a text; calibrated on "
         f"{result.config.sizes.calibration} × {result.config.sizes.context} tokens of the first "
-        f"half of {result.inputs.text}, one compressed block after the other.",
+        f"half of {result.inputs.text}, one compressed block after the other. The draw of the "
+        f"calibration text is not in the intervals.{of_few(result.losses[0].above.n)}",
     )
     return [Section("The whole second moment, at equal budget", text, [losses, _errors(result)])]
 
 
-def _verdict(found: Loss, base: str) -> str:
-    less, least, most = (
-        1 - np.exp(x) for x in (found.above.mean, found.above.high, found.above.low)
-    )
-    sure = "" if found.above.low > 0 or found.above.high < 0 else ", which chance can explain"
-    return (
-        f"{found.method} lowers the perplexity of {base} on {found.text} by {less:.1%} "
-        f"[{least:.1%}, {most:.1%}]{sure}."
-    )
+def _verdict(found: Loss, base: Loss) -> str:
+    """Lower, higher, or neither: the interval says which; and what each of the two keeps."""
+    change = [np.expm1(x) for x in found.above[:3]]
+    spent = "" if f"{found.density:.4f}" == f"{base.density:.4f}" else (
+        f" NOT at equal budget: {found.density:.4f} of the weights against {base.density:.4f}."
+    )  # fmt: skip
+    whose = f"the perplexity of {base.method} on {found.text}"
+    if not clear(found.above):
+        mean, low, high = change
+        return (
+            f"{found.method} makes no clear difference to {whose}: "
+            f"{mean:+.1%} [{low:+.1%}, {high:+.1%}], which chance can explain.{spent}"
+        )
+    verb = "lowers" if found.above.high < 0 else "raises"
+    size, *ends = (abs(x) for x in change)
+    return f"{found.method} {verb} {whose} by {size:.1%} [{min(ends):.1%}, {max(ends):.1%}].{spent}"
 
 
 def _errors(result: Result) -> Table:

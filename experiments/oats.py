@@ -123,7 +123,8 @@ def sections(result: Result) -> list[Section]:
         f"{budget.rank_ratio}; E[x²] over {result.config.calibration} × 256 tokens of "
         "the text's calibration half. CPU time ratio: definition over fast, process time on one "
         "thread, one after the other. Floor: the products of the fast iterations alone, at the "
-        "rate measured beside them."
+        "rate measured beside them. Intervals are over matrices, which share a calibration text; "
+        "the times are of one run each."
     )
     return [Section("OATS, fast and by definition", text, [Table(columns, rows, caption)])]
 
@@ -153,19 +154,37 @@ def _verdict(result: Result, i: int) -> str:
     return (
         f"With {_names(result)[i]} iterations the fast loop {reached} the error of {iterations} "
         f"full SVDs within 0.1% on every one of {len(found)} matrices: scaled error "
-        f"{interval(error)} of the definition's, at worst {error.max():.4f}; plain error "
-        f"{interval(plain)}, at worst {plain.max():.4f}. CPU time: {time:.0f} times less, "
+        f"{_over(error)} of the definition's, at worst {error.max():.4f}; plain error "
+        f"{_over(plain)}, at worst {plain.max():.4f}. CPU time: {time:.0f} times less, "
         f"{floor:.2f} times that of its matrix products; "
         f"{sum(bool(m.fast[i].note) for m in found)} fallbacks."
     )
 
 
 def _beside(result: Result) -> str:
-    few = [m.control.scaled / m.definition.scaled for m in result.matrices if m.control]
+    pairs = [
+        (m.control.scaled / m.definition.scaled, m.fast[0].scaled / m.definition.scaled)
+        for m in result.matrices
+        if m.control
+    ]
+    few, fast = np.array(pairs).T
+    more = interval(few - fast)
+    verdict = "which does not tell them apart"
+    if more.low > 0:
+        verdict = "so they are not enough without acceleration"
+        if fast.max() > 1.001:
+            verdict = "so acceleration helps, and is not enough everywhere"
+    elif more.high < 0:
+        verdict = "so acceleration makes it worse"
     return (
-        f"Control: {_names(result)[0]} iterations of the definition itself leave "
-        f"{interval(np.array(few))} of its error, so acceleration is what makes them enough."
+        f"Control: {_names(result)[0]} iterations of the definition itself leave {_over(few)} of "
+        f"its error, {_over(few - fast)} more than as many fast ones: {verdict}."
     )
+
+
+def _over(ratios: np.ndarray) -> str:
+    """Mean and interval over matrices; one matrix has no interval."""
+    return f"{ratios[0]:.3g}" if len(ratios) == 1 else str(interval(ratios))
 
 
 def _extrapolated(large: Matrix, config: Config) -> str:

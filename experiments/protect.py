@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from experiments import effects
-from experiments.intervals import Interval
+from experiments.intervals import Interval, of_few
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.recalls import Recalls, clear, shown
@@ -20,6 +20,8 @@ from experiments.settings import SEEDS, Reading, Sizes, between, within
 Base = Literal["wanda", "oats"]
 Way = Literal["weighted", "protected", "rows", "mean", "sinks", "random"]
 PLAIN = "plain"
+CONTROLS = ("mean", "random")
+"""Ways that know no sinks; the other ways are compared with them, too."""
 WAYS: dict[str, str] = {
     PLAIN: "plain",
     "weighted": "sink tokens weigh more",
@@ -66,7 +68,7 @@ class Row(NamedTuple):
 
 
 class Gain(NamedTuple):
-    """A way beside its plain base at the same budget: differences, paired."""
+    """A way beside another of the same base and budget, plain or a control: paired."""
 
     sparsity: float
     base: str
@@ -75,6 +77,7 @@ class Gain(NamedTuple):
     later_recall: Interval | None
     later_precision: Interval | None
     tags: Interval | None
+    other: str = PLAIN
 
 
 @dataclass(frozen=True)
@@ -155,11 +158,15 @@ def verdict(gain: Gain) -> str:
         (0, 0): "no clear difference in either",
     }
     return (
-        f"At {effects.percent(gain.sparsity)}, {gain.base} with {WAYS[gain.way]}, against plain "
-        f"{gain.base}: {_signed(gain.nll)} nats a token, later sinks' recall "
+        f"At {effects.percent(gain.sparsity)}, {gain.base} with {WAYS[gain.way]}, against "
+        f"{_other(gain)}: {_signed(gain.nll)} nats a token, later sinks' recall "
         f"{_signed(gain.later_recall)}, precision {_signed(gain.later_precision)}: "
         f"{both[better, recall]}{_at_a_price(gain)}."
     )
+
+
+def _other(gain: Gain) -> str:
+    return f"plain {gain.base}" if gain.other == PLAIN else f"the {WAYS[gain.other]}"
 
 
 def _at_a_price(gain: Gain) -> str:
@@ -195,7 +202,18 @@ def _table(result: Result) -> Table:
         rows,
         f"All linears, held-out half of {result.inputs.text}; 95% intervals over {n} windows "
         f"(paired with the dense model) and {sequences} sequences. Later sinks are guarded. "
-        "Tags kept: mean cosine of v_s W_O with the dense model's, over the dense model's sinks.",
+        "Tags kept: mean cosine of v_s W_O with the dense model's, over the dense model's sinks."
+        f"{_factors(result)}{of_few(min(n, sequences))}",
+    )
+
+
+def _factors(result: Result) -> str:
+    if not result.chosen:
+        return ""
+    several = ", ".join(f"{factor:g}" for factor in result.config.factors)
+    return (
+        f" (f ×): a sink token weighs f times as much; f of {several} chosen by the loss on a "
+        "third of the calibration windows, calibrated on the others."
     )
 
 
@@ -205,17 +223,20 @@ def _gains(result: Result) -> Table:
             effects.percent(gain.sparsity),
             gain.base,
             WAYS[gain.way],
+            WAYS[gain.other],
             *map(_signed, (gain.nll, gain.later_recall, gain.later_precision, gain.tags)),
         )
         for gain in result.gains
     ]
     return Table(
         (
-            *("removed", "method", "", "nats a token", "later sinks, recall"),
+            *("removed", "method", "", "less", "nats a token", "later sinks, recall"),
             *("precision", "tags kept"),
         ),
         rows,
-        "Less the plain method at the same budget: paired differences with 95% intervals.",
+        "Less the plain method, or a control, at the same budget: paired differences with 95% "
+        "intervals. What knows the sinks must gain on the controls, too: they tell whether it is "
+        "the sinks that help.",
     )
 
 

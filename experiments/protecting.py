@@ -1,6 +1,6 @@
 """What `protect` compresses and measures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from experiments import measure, recalls, tags_kept
 from experiments.intervals import interval
 from experiments.measure import Material
 from experiments.progress import Progress
-from experiments.protect import PLAIN, Config, Gain, Result, Row, line, verdict
+from experiments.protect import CONTROLS, PLAIN, Config, Gain, Result, Row, line, verdict
 from experiments.recalls import Ratio, Ratios
 from experiments.tags_kept import Tagged
 from mech.capture import capture_blocks
@@ -70,22 +70,29 @@ def answer(config: Config, loaded: Loaded, material: Material, progress: Progres
     rows, gains = [], []
     for sparsity in config.sparsities:
         for base in config.bases:
-            plain: Seen | None = None
+            all_seen: dict[str, Seen] = {}
             for way in (PLAIN, *config.ways):
                 factor = chosen[base] if way == "weighted" else None
                 method = _method(work, base, way, sparsity, dims)
                 seen, density = _compressed(work, f"{base} {sparsity:g} {way}", method, factor)
                 rows.append(_row(work, sparsity, base, way, density, factor, seen))
-                plain = plain or seen
+                all_seen[way] = seen
                 progress.say(line(rows[-1]))
-                if way != PLAIN:
-                    gains.append(_gain(sparsity, base, way, seen, plain))
-                    progress.say(verdict(gains[-1]))
+            for way, other in compared(config.ways):
+                gains.append(_gain(sparsity, base, way, other, all_seen))
+                progress.say(verdict(gains[-1]))
     flat = np.concatenate([label.numpy().ravel() for label in labels])
     counted = np.bincount(flat, minlength=len(sink_tokens.KINDS))
     tokens = dict(zip(sink_tokens.KINDS, map(int, counted), strict=True))
     ppl = float(np.exp(nll.mean()))
     return Result(config, material.inputs, ppl, tokens, dims, chosen, rows, gains)
+
+
+def compared(ways: Sequence[str]) -> list[tuple[str, str]]:
+    """Every way with the plain method; then those that know the sinks with those that do not."""
+    aware = [way for way in ways if way not in CONTROLS]
+    controls = [way for way in ways if way in CONTROLS]
+    return [(way, PLAIN) for way in ways] + [(a, c) for a in aware for c in controls]
 
 
 def outlier_features(model: PreTrainedModel, ids: Int[Tensor, "sequences seq"]) -> list[int]:
@@ -201,7 +208,8 @@ def _row(
     )
 
 
-def _gain(sparsity: float, base: str, way: str, seen: Seen, plain: Seen) -> Gain:
+def _gain(sparsity: float, base: str, way: str, other: str, all_seen: Mapping[str, Seen]) -> Gain:
+    seen, plain = all_seen[way], all_seen[other]
     return Gain(
         sparsity,
         base,
@@ -210,4 +218,5 @@ def _gain(sparsity: float, base: str, way: str, seen: Seen, plain: Seen) -> Gain
         recalls.difference(plain.counts.later_recall, seen.counts.later_recall),
         recalls.difference(plain.counts.later_precision, seen.counts.later_precision),
         recalls.difference(plain.tags, seen.tags),
+        other,
     )

@@ -64,7 +64,8 @@ class Config:
     """Of this the options other than the sparsity."""
     amounts: Amounts = field(default_factory=Amounts)
     state: Path = Path("out") / "pruned"
-    """Folder in which every variant is kept once it is measured: a run goes on from there."""
+    """Folder in which every variant is kept once it is measured: a run goes on from there. The
+    code is not part of what it is kept by: take another folder when a method has changed."""
 
 
 class Variant(NamedTuple):
@@ -144,6 +145,9 @@ def check(config: Config) -> None:
             raise BadOption(f"--{name} {' '.join(map(str, chosen))}: give one or more, each once")
     for sparsity in config.sparsities:
         between("sparsities", sparsity, 0, 1)
+    if config.measure != "kept" and set(config.allocations) != {"uniform"}:
+        # Allocations count numbers kept: they would spend another amount of anything else.
+        raise BadOption(f"--measure {config.measure}: only with --allocations uniform")
     amounts = config.amounts
     within("calibration", amounts.calibration, 1)
     within("calibration-seq", amounts.calibration_seq, 2)

@@ -4,7 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 from experiments import effects, pruning_pictures
-from experiments.intervals import Interval
+from experiments.intervals import Interval, of_few
 from experiments.pruning_judge import Judged
 from experiments.recalls import clear, shown
 from experiments.report import Picture, Section, Table
@@ -30,29 +30,54 @@ def sections(result: "Result") -> list[Section]:
 
 
 def _verdict(result: "Result", sparsity: float) -> str:
-    """Which method loses least, which keeps most, beside Wanda, and how surely."""
+    """Which means are best, with intervals; beside what, and how surely.
+
+    Means of the same windows, so the order is of these windows: only what is paired is told apart.
+    """
     here = [j for j in result.judged if j.variant.sparsity == sparsity]
-    best = min(here, key=lambda j: j.loss.ppl)
+    finite = [j for j in here if math.isfinite(j.loss.ppl)]
+    if not finite:
+        return f"At {effects.percent(sparsity)} no perplexity is finite."
+    best = min(finite, key=lambda j: j.loss.ppl)
     percent = effects.percent(sparsity)
     lowest = effects.number(best.loss.ppl)
     words = f"At {percent}, {best.variant.name} has the lowest perplexity, {lowest}"
     if best.loss.beside is not None:
         sure = "" if clear(best.loss.beside) else ", which is not clear of none"
         words += f" ({_nats(best.loss.beside)} nats a token beside {best.beside}{sure})"
+    else:
+        words += _not_clearly_behind(here, best)
     sinks = [(j.sinks.later_recall, j) for j in here if j.sinks.later_recall is not None]
     if sinks:
         recall, most = max(sinks, key=lambda pair: pair[0].mean)
-        words += f"; {most.variant.name} keeps most of the later sinks, {shown(recall)}"
+        words += (
+            f"; {most.variant.name} has the highest recall of the later sinks, {shown(recall)}, at "
+            f"a precision of {shown(most.sinks.later_precision)}"
+        )
         if most.later_beside is not None:
             sure = "" if clear(most.later_beside) else ", not clear of none"
             words += f" ({_nats(most.later_beside)} beside {most.beside}{sure})"
     tags = [(j.tags.ari, j) for j in here if j.tags.ari is not None]
     if tags:
         ari, most = max(tags, key=lambda pair: pair[0].mean)
+        less = most.tags.to_dense
+        sure = "" if less is None or clear(less) else ", not clear of none"
         words += (
-            f"; tags are kept best by {most.variant.name}, ARI {shown(ari)} above the control's"
+            f"; the highest ARI of tags is {most.variant.name}'s, {shown(ari)} above the control's "
+            f"({_nats(less)} to the dense model's{sure}; methods are not paired here)"
         )
     return words + "."
+
+
+def _not_clearly_behind(here: "list[Judged]", best: Judged) -> str:
+    """Of those that are paired with the best, the ones that chance may have put behind it."""
+    others = [j for j in here if j.beside == best.variant.name and j.loss.beside is not None]
+    near = [f"{j.variant.name} {_nats(j.loss.beside)}" for j in others if not clear(j.loss.beside)]
+    if not others:
+        return ""
+    if not near:
+        return f" (clear of all {len(others)} others)"
+    return f" (not clear of {', '.join(near)} nats a token)"
 
 
 def _losses(result: "Result") -> Table:
@@ -71,9 +96,9 @@ def _losses(result: "Result") -> Table:
         f"{result.definition}. n = {first.loss.windows} windows; at {result.limit:,} tokens, the "
         f"most the model was made for, n = {count}. Δ: nats a token, paired by window, with 95% "
         f"intervals over windows. Text: {result.inputs.text}; calibrated on "
-        f"{result.calibration}. Every method spends what Wanda spends, in {_measured(result)}. "
-        "Beside: Wanda of the same sparsity; for a budget that is not uniform, the same method's "
-        "first one.",
+        f"{result.calibration}. Every method spends at most what Wanda spends, in "
+        f"{_measured(result)}. Beside: Wanda of the same sparsity; for a budget that is not "
+        f"uniform, the same method's first one.{of_few(first.loss.windows)}",
     )  # fmt: skip
 
 

@@ -5,13 +5,14 @@ Controls: a random subspace of the same rank, and plain rounding with as many bi
 term costs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float
 
-from experiments.intervals import interval
+from experiments.intervals import interval, of_few
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.report import Section, Table
@@ -143,9 +144,7 @@ def _by_method(result: Result) -> Section:
         f"{won(SHRUNK, 'held_out', LOW_RANK)}.",
         f"GPTQ is below rounding on {won(MENDED, 'fitted', [ROUNDED])} linears, held out on "
         f"{won(MENDED, 'held_out', [ROUNDED])}.",
-        f"At equal storage plain rounding with more bits a code is below QERA-exact on "
-        f"{won(RICHER, 'held_out', [EXACT])} linears, held out: a term of rank {config.rank} "
-        "is dear beside matrices as small as these.",
+        _storage(won(RICHER, "held_out", [EXACT]), names, table, config.rank),
     ]
     lines = []
     for way in ways:
@@ -168,9 +167,29 @@ def _by_method(result: Result) -> Section:
         f"blocks; x of the dense model, {config.calibration} × {config.context} tokens fitted, "
         f"{config.held_out} × {config.context} held out. Bits count the factors in the model's "
         "format. Controls: a random subspace of the same rank; rounding with the most bits a code "
-        "that take no more storage than the low-rank term does."
+        "that take no more storage than the low-rank term does." + of_few(blocks)
     )
     return Section("Mending a quantised weight", text, [Table(columns, lines, caption)])
+
+
+def _storage(
+    won: str, names: Sequence[str], table: "Mapping[tuple[str, str], Row]", rank: int
+) -> str:
+    """Whether the low-rank term pays for what it stores, by the interval over blocks."""
+    from experiments.reconstruction_rows import EXACT, RICHER
+
+    ratios = [table[name, RICHER].held_out / table[name, EXACT].held_out for name in names]
+    means = _block_means(names, ratios)
+    over = None if len(means) == 1 or not np.isfinite(means).all() else interval(means)
+    verdict = "which of the two is better here is not clear"
+    if over is not None and over.high < 1:
+        verdict = f"a term of rank {rank} is dear beside matrices of these shapes"
+    elif over is not None and over.low > 1:
+        verdict = f"a term of rank {rank} pays beside matrices of these shapes"
+    return (
+        f"At no more storage plain rounding with more bits a code is below QERA-exact on {won} "
+        f"linears, held out, with {_over_blocks(names, ratios)} of its error: {verdict}."
+    )
 
 
 def _by_tokens(result: Result) -> Section:
@@ -210,14 +229,19 @@ def _over_blocks(names: Sequence[str], values: Sequence[float]) -> str:
 
     One block alone, and an inverse that does not exist, have no interval.
     """
+    means = _block_means(names, values)
+    if len(means) == 1 or not np.isfinite(means).all():
+        return f"{np.mean(means):.3g}"
+    return str(interval(means))
+
+
+def _block_means(names: Sequence[str], values: Sequence[float]) -> Float[np.ndarray, " blocks"]:
     blocks = [_block(name) for name in names]
     means = [
         np.mean([v for v, b in zip(values, blocks, strict=True) if b == block])
         for block in sorted(set(blocks))
     ]
-    if len(means) == 1 or not np.isfinite(means).all():
-        return f"{np.mean(means):.3g}"
-    return str(interval(np.array(means, dtype=np.float64)))
+    return np.array(means, dtype=np.float64)
 
 
 def _block(name: str) -> int:

@@ -36,7 +36,7 @@ def remembered(folder: Path, key: Mapping[str, Any], compute: Callable[[], Found
     if file.exists():
         return _read(file, named)
     found = compute()
-    facts = json.dumps(plain(found.facts), ensure_ascii=False)
+    facts = json.dumps(_exact(found.facts), ensure_ascii=False)
     folder.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(f".partial-{os.getpid()}")
     arrays = {name: np.ascontiguousarray(array) for name, array in found.arrays.items()}
@@ -49,6 +49,15 @@ def remembered(folder: Path, key: Mapping[str, Any], compute: Callable[[], Found
     finally:
         partial.unlink(missing_ok=True)
     return Found(arrays, json.loads(facts))
+
+
+def _exact(value: Any) -> Any:
+    """As `plain`, but NaN and infinities stay numbers: only Python reads these facts again."""
+    if isinstance(value, Mapping):
+        return {str(key): _exact(item) for key, item in value.items()}
+    if isinstance(value, list | tuple) and not hasattr(value, "_asdict"):
+        return [_exact(item) for item in value]
+    return float(value) if isinstance(value, float | np.floating) else plain(value)
 
 
 def _read(file: Path, named: str) -> Found:

@@ -92,18 +92,20 @@ def _carrier(result: "Result", c: "Contrast") -> str:
     }
     return (
         f"With the low-rank term off, {_first(result, c.a)} of the first-token sinks remain; with "
-        f"the sparse term off, {_first(result, c.b)}. {verdict[clear(c.first)]}"
+        f"the sparse term off, {_first(result, c.b)}: {_signed(c.first)} more, paired. "
+        f"{verdict[clear(c.first)]}"
     )
 
 
 def _sparsity(result: "Result", c: "Contrast") -> str:
     verdict = {
         1: (
-            "So “sparse matrices lose the sinks” does not follow: OATS' sparse term loses more of "
-            "them because it is what is left when the low-rank part has been taken out."
+            "So “sparse matrices lose the sinks” does not follow: OATS' sparse term is what is "
+            f"left when the low-rank part has been taken out, {_lacks(result, c.a)} of the scaled "
+            f"matrix gone, and not a sparse matrix of the weights, {_lacks(result, c.b)} gone."
         ),
         -1: "So OATS' sparse term keeps more of them than a plain sparse matrix does.",
-        0: "So OATS' sparse term and a plain sparse matrix keep equally many, to the interval.",
+        0: "So a plain sparse matrix keeps neither clearly more nor clearly fewer.",
     }
     return (
         f"A plain sparse matrix with the same number of nonzeros keeps {_first(result, c.b)} of "
@@ -113,17 +115,20 @@ def _sparsity(result: "Result", c: "Contrast") -> str:
 
 
 def _amount(result: "Result", c: "Contrast") -> str:
+    as_much = _lacks(result, c.a) == _lacks(result, c.b)
     verdict = {
         1: (
             "So it is not only how much was removed: more sinks go with the low-rank part than "
             "with as much of the smallest entries."
-        ),
-        -1: "So at an equal amount even fewer sinks survive that a sparse matrix loses otherwise.",
+        )
+        if as_much
+        else "But less was removed from it, so that this does not tell amount from low rank.",
+        -1: "So with no more removed even fewer sinks survive.",
         0: "So at such an amount it makes no clear difference what was removed.",
     }
     return (
-        f"OATS' sparse term lacks {result.removed[c.a]:.2f} of the scaled matrix. A plain sparse "
-        f"matrix that lacks {result.removed[c.b]:.2f} keeps {_first(result, c.b)} of the "
+        f"OATS' sparse term lacks {_lacks(result, c.a)} of the scaled matrix. A plain sparse "
+        f"matrix that lacks {_lacks(result, c.b)} keeps {_first(result, c.b)} of the "
         f"first-token sinks, OATS' sparse term {_first(result, c.a)}. {verdict[clear(c.first)]}"
     )
 
@@ -161,7 +166,7 @@ def _top(result: "Result", c: "Contrast") -> str:
     verdict = {
         1: "So it is that direction, and not the amount, that carries them.",
         -1: "So the top component carries fewer of them than a random one of its size.",
-        0: "So a random change of its size does as much.",
+        0: "So it makes no clear difference whether it is that direction or a random one.",
     }
     known = result.recalls[naming.PROJECTION].first_recall
     return (
@@ -171,6 +176,10 @@ def _top(result: "Result", c: "Contrast") -> str:
         f"without a random component of the top one's norm {_first(result, c.b)}. "
         f"{verdict[clear(c.first)]}"
     )
+
+
+def _lacks(result: "Result", name: str) -> str:
+    return f"{result.removed[name]:.2f}"
 
 
 def _first(result: "Result", name: str) -> str:

@@ -162,7 +162,8 @@ def sections(result: Result) -> list[Section]:
 
 
 def _text(result: Result) -> list[str]:
-    config, told = result.config, result.differences
+    config = result.config
+    told = [d for d in result.differences if d.first is not None]
     said = [
         f"OATS' terms in {config.where} at {effects.percent(config.budget.sparsity)}, one "
         f"{config.by} at a time; everything else is dense."
@@ -174,8 +175,11 @@ def _text(result: Result) -> list[str]:
             f"In {len(more)} of {len(told)} groups the low-rank term alone keeps more of the "
             f"first-token sinks than the sparse term alone ({', '.join(more) or 'none'}), in "
             f"{len(less)} fewer ({', '.join(less) or 'none'}); in the others the 95% interval of "
-            "the paired difference holds zero."
+            f"the paired difference holds zero. Chance alone puts {0.05 * len(told):.2g} groups of "
+            f"{len(told)} beside zero: no interval here is corrected for their number."
         )
+    elif result.differences:
+        said.append("The dense model has no first-token sinks that a term could carry.")
     return said
 
 

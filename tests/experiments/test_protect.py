@@ -70,7 +70,11 @@ def test_every_way_at_one_budget(model, ids):
         for base in ("wanda", "oats")
         for way in ("plain", "weighted", "protected", "rows", "sinks", "mean", "random")
     ]
-    assert len(result.gains) == 12
+    # Six ways against plain; the four that know sinks against the two that do not; two bases.
+    assert len(result.gains) == 2 * (6 + 4 * 2)
+    beside = [(g.way, g.other) for g in result.gains if g.base == "oats" and g.other != "plain"]
+    aware = ("weighted", "protected", "rows", "sinks")
+    assert beside == [(way, other) for way in aware for other in ("mean", "random")]
     by_way = {(row.base, row.way): row for row in result.rows}
     for base in ("wanda", "oats"):
         plain = by_way[base, "plain"].density
@@ -79,7 +83,10 @@ def test_every_way_at_one_budget(model, ids):
             assert row.density <= plain
             assert row.density > plain - 0.06  # a row's step of 32 columns, and one rank
     (section,) = protect.sections(result)
-    assert len(section.text) == 1 + 12 + bool(result.outliers)
+    assert len(section.text) == 1 + 28 + bool(result.outliers)
+    assert "of 2, 8 chosen" in section.tables[0].caption
+    assert "about 81% at 4" not in section.tables[0].caption
+    assert "n = 4 are too narrow" in section.tables[0].caption
 
 
 def test_tags_are_the_models_own_and_change_with_w_o(model, ids):
@@ -129,6 +136,13 @@ def test_a_verdict_follows_the_intervals():
     assert "a better prediction for fewer sinks" in verdict(-0.3, -0.2)
     assert "no clear difference in either" in verdict(-0.3, 0.2, spread=0.5)
     assert "70%" in verdict(-0.3, 0.2)
+
+
+def test_a_control_is_named_as_what_it_is():
+    some = Interval(-0.3, -0.4, -0.2, 9)
+    said = protect.verdict(protect.Gain(0.7, "wanda", "protected", some, some, None, None, "mean"))
+    assert "against the control: mean of ordinary tokens kept" in said
+    assert "plain" not in said
 
 
 def test_a_price_in_precision_is_told():

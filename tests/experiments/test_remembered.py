@@ -31,6 +31,16 @@ def test_the_second_time_is_read_and_another_key_is_computed(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_what_is_no_number_comes_back_as_what_it_was(tmp_path):
+    facts = {"error": np.float64("nan"), "all": [float("inf")], "note": "nan"}
+    for _ in range(2):
+        found = remembered(tmp_path, {"a": 1}, lambda: Found({}, facts)).facts
+        assert np.isnan(found["error"])
+        assert f"{found['error']:.3f}" == "nan"
+        assert found["all"] == [float("inf")]
+        assert found["note"] == "nan"
+
+
 def test_work_that_fails_leaves_nothing(tmp_path):
     def fails():
         raise KeyboardInterrupt
