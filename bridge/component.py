@@ -24,7 +24,20 @@ _MLP = {
     "down": ("down_proj", "fc2", "dense_4h_to_h"),
 }
 # Families that rotate the pairs (2i, 2i+1); the others rotate (i, i + d/2).
-_ADJACENT = {"cohere", "cohere2", "gptj", "codegen", "glm", "glm4", "llama4", "ernie4_5", "helium"}
+_ADJACENT = {
+    *(
+        "cohere",
+        "cohere2",
+        "cohere2_moe",
+        "gptj",
+        "codegen",
+        "glm",
+        "glm4",
+        "llama4",
+        "llama4_text",
+    ),
+    *("ernie4_5", "ernie4_5_moe", "helium", "blt", "moonshine"),
+}
 
 
 class Component(NamedTuple):
@@ -112,9 +125,15 @@ def _heads(
 def _rotary(model: nn.Module) -> Rotary | None:
     text = model.config.get_text_config(decoder=True)  # type: ignore[operator, union-attr]
     parameters = getattr(text, "rope_parameters", None) or {}
+    # GPT-J counts what it rotates and names no base.
+    if getattr(text, "rotary_dim", None) is not None:
+        return "partial"
     if not parameters and getattr(text, "rope_theta", None) is None:
         return None
-    share = parameters.get("partial_rotary_factor") or getattr(text, "partial_rotary_factor", None)
-    if share is not None and share < 1:
+    # Where kinds of layers rotate differently there is one set of parameters each.
+    sets = [part for part in parameters.values() if isinstance(part, Mapping)] or [parameters]
+    shares = [part.get("partial_rotary_factor") for part in sets]
+    shares.append(getattr(text, "partial_rotary_factor", None))
+    if any(share is not None and share < 1 for share in shares):
         return "partial"
     return "adjacent" if text.model_type in _ADJACENT else "half"

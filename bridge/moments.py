@@ -67,7 +67,7 @@ def factor(moment: Square, damping: float = 0.01) -> Factor:
     unit.diagonal()[dead] = 1
     tried = damping
     while tried <= MOST:
-        damped = unit + torch.where(dead, 0.0, tried).diag()
+        damped = unit + (tried * (~dead).to(unit)).diag()
         upper, failed = _reversed_cholesky(damped)
         if not failed:
             raised = f"damping raised from {damping:g} to {tried:g}: the second moment is singular"

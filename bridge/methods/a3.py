@@ -60,7 +60,7 @@ class A3:
         if not 0 < self.compression < 1:
             raise BadInput(f"compression {self.compression}: it must be above 0 and below 1")
         if not self.parts or not set(self.parts) <= set(PARTS):
-            raise BadInput(f"parts {self.parts}: x")
+            raise BadInput(f"parts {self.parts!r}: a tuple of some of {', '.join(PARTS)}")
         if self.metric not in METRICS:
             raise BadInput(f"metric {self.metric!r}: one of {', '.join(METRICS)}")
 

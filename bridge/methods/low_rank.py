@@ -84,7 +84,9 @@ class MomentLowRank:
         # In float64: R is squared where a massive channel is a thousand times the others.
         found = factor(seen.mean.to(weight.device), self.damping)
         rank = rank_within(*weight.shape, compression=self.compression)
-        left, right = regressed(weight.double(), Metric(found.moment, found.upper), rank)
+        # Of a dead channel the factor holds a number that was made up: no rank is spent on it.
+        live = weight.double().masked_fill(found.dead, 0)
+        left, right = regressed(live, Metric(found.moment, found.upper), rank)
         operator = LowRank(left.to(weight.dtype), right.to(weight.dtype))
         operator.note = found.note
         return operator

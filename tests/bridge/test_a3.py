@@ -1,6 +1,7 @@
 """A3 against a plain float64 restatement of its formulas over the model's whole width."""
 
 import itertools
+import sys
 import time
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 import transformers
 
-from bridge.component import Component
+from bridge.component import Component, _rotary
 from bridge.compress import compressed
 from bridge.method import ComponentMethod, Method
 from bridge.methods import method
@@ -374,6 +375,46 @@ def test_nothing_is_lost_where_what_goes_is_superfluous(family, batches):
         assert 0.6 < row.cost.density <= 0.7, row.name
 
 
+def rotation(config):
+    model = torch.nn.Module()
+    model.config = config
+    return _rotary(model)
+
+
+@pytest.mark.parametrize(
+    ("family", "rotary"),
+    [
+        ("Llama", "half"),
+        ("Cohere", "adjacent"),
+        ("Ernie4_5_Moe", "adjacent"),
+        ("Cohere2Moe", "adjacent"),
+        ("Llama4Text", "adjacent"),
+        ("GPTJ", "partial"),
+        ("Phi", "partial"),
+    ],
+)
+def test_pairs_are_those_that_the_family_rotates(family, rotary):
+    """A family that is taken for another loses halves of pairs, and says nothing."""
+    config = getattr(transformers, f"{family}Config")()
+    assert rotation(config) == rotary
+    name = "Llama4" if family == "Llama4Text" else family
+    causal = getattr(transformers, f"{name}ForCausalLM")
+    turn = getattr(sys.modules[causal.__module__], "rotate_half", None)
+    if turn is not None and rotary != "partial":
+        four = turn(torch.arange(1.0, 5.0)).abs().tolist()
+        assert four == {"half": [3, 4, 1, 2], "adjacent": [2, 1, 4, 3]}[rotary]
+
+
+def test_layers_that_rotate_a_share_are_seen_among_those_that_rotate_all():
+    config = transformers.LlamaConfig()
+    kinds = {
+        "full_attention": {"rope_theta": 1e4, "partial_rotary_factor": 0.25},
+        "sliding_attention": {"rope_theta": 1e4},
+    }
+    config.rope_parameters = kinds
+    assert rotation(config) == "partial"
+
+
 def test_each_part_alone_changes_its_own_linears_alone(llama, batches):
     roles = {"qk": {"q_proj", "k_proj"}, "ov": {"v_proj", "o_proj"}}
     roles["mlp"] = {"gate_proj", "up_proj", "down_proj"}
@@ -435,7 +476,7 @@ def test_it_is_found_by_name():
     [
         ({"compression": 1.0}, "compression"),
         ({"parts": ()}, "parts"),
-        ({"parts": ("kq",)}, "parts"),
+        ({"parts": ("kq",)}, r"parts \('kq',\): a tuple of some of qk, ov, mlp"),
         ({"metric": "fisher"}, "metric"),
     ],
 )

@@ -38,6 +38,11 @@ def test_the_factor_and_the_factor_of_the_inverse(size, damping, scale, generato
     torch.testing.assert_close(inverse, torch.eye(size).double(), atol=1e-6, rtol=0)
 
 
+def test_the_damping_is_the_one_asked_for_in_float64():
+    found = factor(torch.full((1, 1), 3.0, dtype=torch.float64), 0.01)
+    assert abs(float(found.moment) - 3.03) < 1e-14
+
+
 def test_fewer_tokens_than_channels_factor_with_the_damping_asked_for(generator):
     found = factor(moment_of(5, 33, generator))
     assert (found.damping, found.note) == (0.01, "")

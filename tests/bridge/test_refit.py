@@ -180,6 +180,21 @@ def test_each_low_rank_is_the_best_in_its_metric(layer):
         assert sorted(errors)[1] > 1.001 * errors[best]
 
 
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_no_rank_is_spent_on_a_dead_channel(shape, generator):
+    """The least error of rank r is the sum of the smallest eigenvalues of W R Wᵀ, dead or not."""
+    weight = torch.randn(shape, generator=generator, dtype=torch.float64)
+    whole = seen_of(shape[1], generator)
+    alive = torch.arange(shape[1]) % 4 != 0
+    weight[:, ~alive] *= 10
+    seen = SecondMoment(whole.total * alive * alive[:, None], whole.tokens)
+    found = MomentLowRank(damping=0.0)(weight, seen).dense()
+    rank = rank_within(*shape, compression=0.5)
+    least = torch.linalg.eigvalsh(weight @ seen.mean @ weight.mT)[: shape[0] - rank].sum()
+    difference = weight - found
+    torch.testing.assert_close(((difference @ seen.mean) * difference).sum(), least)
+
+
 @pytest.mark.parametrize("kind", [PlainLowRank, ScaledLowRank, MomentLowRank, SparseOnly])
 def test_a_budget_that_cannot_be_is_refused(kind):
     with pytest.raises(BadInput, match="compression 1"):
