@@ -13,7 +13,7 @@ from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.recalls import Recalls
 from experiments.report import Section
-from experiments.settings import SEEDS, Reading, Sizes, between, within
+from experiments.settings import SEEDS, Reading, Sizes, between, some, within
 
 if TYPE_CHECKING:  # torch is imported when the question is asked, not for --help
     from experiments.component_scores import LayerErrors
@@ -83,6 +83,7 @@ def run(config: Config, progress: Progress) -> Result:
     from experiments import component_variants, measure
     from experiments.component_scores import layer_errors
 
+    some("questions", config.questions)
     between("score-compression", config.score_compression, 0, 1)
     for compression in config.compressions:
         between("compressions", compression, 0, 1)

@@ -17,7 +17,7 @@ from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.recalls import clear
 from experiments.report import Section, Table
-from experiments.settings import BadOption, Budget, Reading, Sizes
+from experiments.settings import BadOption, Budget, Reading, Sizes, some
 
 if TYPE_CHECKING:  # torch is imported when the question is asked, not for --help
     from bridge.method import Method
@@ -71,8 +71,7 @@ def run(config: Config, progress: Progress) -> Result:
         BadOption: a method that is named twice, or none.
         BadInput: an unknown method, a glob that matches nothing, a text that is too short.
     """
-    if not config.methods or len(set(config.methods)) < len(config.methods):
-        raise BadOption(f"--methods {' '.join(config.methods)}: give one or more, each once")
+    some("methods", config.methods)
     from bridge.sites import linears
     from experiments import measure, moment_layers
 
@@ -176,6 +175,8 @@ def _verdict(found: Loss, base: Loss) -> str:
         f" NOT at equal budget: {found.density:.4f} of the weights against {base.density:.4f}."
     )  # fmt: skip
     whose = f"the perplexity of {base.method} on {found.text}"
+    if not np.isfinite(found.above.mean):
+        return f"{found.method}, or {base.method}, has a loss on {found.text} that is no number."
     if not clear(found.above):
         mean, low, high = change
         return (

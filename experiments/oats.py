@@ -15,7 +15,7 @@ from experiments.intervals import interval
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.report import Section, Table
-from experiments.settings import Budget, Reading, Sizes, within
+from experiments.settings import Budget, Reading, Sizes, some, within
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,14 @@ def run(config: Config, progress: Progress) -> Result:
     """Calibrate on the compressed prefix as a real run does, split every matrix in every way.
 
     Raises:
-        BadOption: an acceleration below 1, a side too small to split.
+        BadOption: no acceleration or one below 1, a side too small to split, no SVD to time.
     """
+    some("accelerations", config.accelerations)
     for acceleration in config.accelerations:
         within("accelerations", acceleration, 1)
     if config.side:
         within("side", config.side, 32)
+        within("timed", config.timed, 1)
     import torch
 
     from bridge.compress import compress
@@ -196,8 +198,8 @@ def _extrapolated(large: Matrix, config: Config) -> str:
     )
     return (
         f"{large.shape[0]} × {large.shape[1]}: {ways}. The definition's time is "
-        f"{config.budget.iterations} times that of {config.timed} full SVD(s), its error that of "
-        "as many iterations by converged subspaces."
+        f"{config.budget.iterations} times the mean of {2 * config.timed} full SVDs, its error "
+        "that of as many iterations by converged subspaces."
     )
 
 

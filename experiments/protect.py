@@ -6,6 +6,7 @@ directions, and the mean of ordinary tokens alone, which knows no sinks. Every p
 the same windows and sequences of held-out text.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -15,7 +16,7 @@ from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.recalls import Recalls, clear, shown
 from experiments.report import Section, Table
-from experiments.settings import SEEDS, Reading, Sizes, between, within
+from experiments.settings import SEEDS, Reading, Sizes, between, some, within
 
 Base = Literal["wanda", "oats"]
 Way = Literal["weighted", "protected", "rows", "mean", "sinks", "random"]
@@ -103,6 +104,10 @@ def run(config: Config, progress: Progress) -> Result:
     """
     from experiments import measure, protecting
 
+    some("sparsities", config.sparsities)
+    some("bases", config.bases)
+    if "weighted" in config.ways:
+        some("factors", config.factors)
     for sparsity in config.sparsities:
         between("sparsities", sparsity, 0, 1)
     for factor in config.factors:
@@ -146,6 +151,7 @@ def _text(result: Result) -> list[str]:
 def verdict(gain: Gain) -> str:
     """What the intervals of a gain say."""
     better, recall = -clear(gain.nll), clear(gain.later_recall)
+    unknown = _unknown(gain)
     both = {
         (1, 1): "better in both",
         (-1, -1): "worse in both",
@@ -161,8 +167,18 @@ def verdict(gain: Gain) -> str:
         f"At {effects.percent(gain.sparsity)}, {gain.base} with {WAYS[gain.way]}, against "
         f"{_other(gain)}: {_signed(gain.nll)} nats a token, later sinks' recall "
         f"{_signed(gain.later_recall)}, precision {_signed(gain.later_precision)}: "
-        f"{both[better, recall]}{_at_a_price(gain)}."
+        f"{unknown or both[better, recall]}{_at_a_price(gain)}."
     )
+
+
+def _unknown(gain: Gain) -> str:
+    """What nothing was measured of is no tie."""
+    if not math.isfinite(gain.nll.mean):
+        return "a loss is no number, so nothing can be said"
+    if gain.later_recall is None:
+        told = {1: "a better prediction", -1: "a worse prediction", 0: "no clear difference in it"}
+        return f"{told[-clear(gain.nll)]}, and no later sinks to compare"
+    return ""
 
 
 def _other(gain: Gain) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.report import Section
-from experiments.settings import BadOption, Budget, Reading, between, within
+from experiments.settings import BadOption, Budget, Reading, between, some, within
 
 if TYPE_CHECKING:  # torch is imported when the question is asked, not for --help
     from experiments.pruning_judge import Judged
@@ -140,9 +140,7 @@ def check(config: Config) -> None:
         BadOption: one of the options.
     """
     for name in ("methods", "sparsities", "allocations"):
-        chosen = getattr(config, name)
-        if not chosen or len(set(chosen)) != len(chosen):
-            raise BadOption(f"--{name} {' '.join(map(str, chosen))}: give one or more, each once")
+        some(name, getattr(config, name))
     for sparsity in config.sparsities:
         between("sparsities", sparsity, 0, 1)
     if config.measure != "kept" and set(config.allocations) != {"uniform"}:

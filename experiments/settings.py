@@ -1,6 +1,7 @@
 """Options that several commands share; one definition, one help text."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -71,6 +72,17 @@ class Sizes:
 
 class BadOption(ValueError):
     """An option's value that cannot be used; the message names it and says what can."""
+
+
+def some(option: str, values: Sequence[object]) -> None:
+    """At least one value, and none twice.
+
+    Raises:
+        BadOption: it is not so.
+    """
+    if not values or len(set(values)) < len(values):
+        given = " ".join(map(str, values))
+        raise BadOption(f"--{option} {given}".rstrip() + ": give one or more, each once")
 
 
 def within(option: str, value: float, low: float, high: float = math.inf) -> None:

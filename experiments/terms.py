@@ -16,7 +16,7 @@ from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.recalls import Ratios, Recalls
 from experiments.report import Section
-from experiments.settings import SEEDS, Budget, Reading, Sizes, between, within
+from experiments.settings import SEEDS, Budget, Reading, Sizes, between, some, within
 from experiments.where import Where
 
 if TYPE_CHECKING:  # torch is imported when the question is asked, not for --help
@@ -87,6 +87,7 @@ def run(config: Config, progress: Progress) -> Result:
     from experiments import measure, roster
 
     roster.oats(config.budget)  # refused before the work
+    some("questions", config.questions)
     within("seed", config.seed, 0, SEEDS)
     for density in config.densities:
         between("densities", density, 0, 1)

@@ -13,7 +13,7 @@ from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.recalls import Recalls, clear, shown
 from experiments.report import Section, Table
-from experiments.settings import BadOption, Budget, Reading, Sizes
+from experiments.settings import BadOption, Budget, Reading, Sizes, some
 from experiments.where import Where
 
 if TYPE_CHECKING:  # torch is imported when the question is asked, not for --help
@@ -84,6 +84,7 @@ def run(config: Config, progress: Progress) -> Result:
     from mech.probes import sinks
 
     oats = roster.oats(config.budget)
+    some("left", config.left)
     if config.by == "head" and config.where.heads:
         raise BadOption("--heads and --by head: the heads are gone through one by one already")
     loaded = measure.loaded_model(config.reading, progress)

@@ -6,13 +6,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments import component_sections, moment, oats, pruning, pruning_sections, toggles
+from experiments import (
+    component_sections,
+    components,
+    moment,
+    oats,
+    protect,
+    pruning,
+    pruning_sections,
+    terms,
+    toggles,
+)
 from experiments.component_variants import _a3
 from experiments.components import Config as Components
 from experiments.components import Left
 from experiments.intervals import Interval, interval, of_few
 from experiments.moment import Loss
 from experiments.oats import Matrix, Run
+from experiments.progress import Progress
 from experiments.pruning_judge import Judged, Tags
 from experiments.pruning_judge import Loss as Pruned
 from experiments.recalls import Recalls
@@ -44,6 +55,33 @@ def test_an_unequal_budget_is_said():
     base = Loss("oats", "t", 0.4993, 60.0, about(0, 0))
     text = moment._verdict(Loss("rounding", "t", 1.0, 50.0, about(-0.2)), base)
     assert "NOT at equal budget: 1.0000 of the weights against 0.4993" in text
+
+
+def test_a_loss_that_is_no_number_is_no_tie():
+    base = Loss("oats", "t", 0.5, 60.0, about(0, 0))
+    none = about(float("nan"))
+    assert "no number" in moment._verdict(Loss("x", "t", 0.5, float("nan"), none), base)
+    gain = protect.Gain(0.7, "wanda", "protected", none, about(0.1), None, None)
+    assert "no number" in protect.verdict(gain)
+    gain = gain._replace(nll=about(-0.2), later_recall=None)
+    assert "a better prediction, and no later sinks to compare" in protect.verdict(gain)
+
+
+@pytest.mark.parametrize(
+    ("module", "options", "word"),
+    [
+        (oats, {"accelerations": ()}, "--accelerations: give one"),
+        (oats, {"side": 64, "timed": 0}, "--timed 0"),
+        (terms, {"questions": ()}, "--questions"),
+        (toggles, {"left": ("low", "low")}, "--left low low: give"),
+        (components, {"questions": ()}, "--questions"),
+        (protect, {"sparsities": ()}, "--sparsities"),
+        (protect, {"bases": ()}, "--bases"),
+    ],
+)
+def test_what_would_measure_nothing_is_refused_before_the_work(module, options, word):
+    with pytest.raises(BadOption, match=word):
+        module.run(module.Config(**options), Progress())
 
 
 def beside(control: float, fast: float, many: int = 4) -> str:
