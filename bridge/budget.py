@@ -1,11 +1,12 @@
 """Exact budgets: how many numbers a matrix may keep, and what an operator stores and computes."""
 
+from fractions import Fraction
 from typing import NamedTuple
 
 from torch import nn
 
 from bridge.operators import Operator
-from bridge.patterns import exact
+from bridge.patterns import NOfM, exact
 from mech.errors import BadInput
 
 
@@ -39,6 +40,20 @@ def sparse_low_rank(
     allowed = int(density * d_out * d_in)
     assert kept <= allowed, (kept, allowed)
     return SparseLowRank(rank, kept_per_row, kept, allowed)
+
+
+def grouped_low_rank(d_out: int, d_in: int, *, groups: NOfM, rank_ratio: float) -> SparseLowRank:
+    """N of every M entries and r = ⌊κ/(1-κ) N/M m n / (m+n)⌋: the budget of 1-ρ = (N/M) / (1-κ).
+
+    As OATS spends it: κ of what is kept is low rank. Raises BadInput where rows of n do not split
+    into groups of M.
+    """
+    share = exact(rank_ratio)
+    density = Fraction(groups.keep, groups.of) / (1 - share)
+    entries = groups.kept(d_out, d_in)
+    rank = int(share * density * d_out * d_in / (d_out + d_in))
+    kept = rank * (d_out + d_in) + entries
+    return SparseLowRank(rank, entries // d_out, kept, int(density * d_out * d_in))
 
 
 class Cost(NamedTuple):

@@ -118,8 +118,12 @@ def _(
 @spending.register(OATS)
 @spending.register(MomentOATS)
 def _(method: OATS | MomentOATS, d_out: int, d_in: int, width: int) -> Spending:
-    budget = sparse_low_rank(
-        d_out, d_in, compression=method.compression, rank_ratio=method.rank_ratio
+    budget = (
+        method.budget(d_out, d_in)
+        if isinstance(method, OATS)
+        else sparse_low_rank(
+            d_out, d_in, compression=method.compression, rank_ratio=method.rank_ratio
+        )
     )
     entries = sparse(budget.kept_per_row * d_out, d_out, d_in, width)
     return entries + low_rank(budget.rank, d_out, d_in, width)

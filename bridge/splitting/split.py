@@ -21,6 +21,13 @@ class Split(NamedTuple):
     note: str = ""
 
 
+def thresholded(matrix: Matrix, keep: int, of: int | None = None) -> Matrix:
+    """HT_k: the `keep` largest magnitudes of each row, or of every `of` consecutive entries."""
+    if of is None:
+        return hard_threshold(matrix, keep)
+    return hard_threshold(matrix.reshape(-1, of), keep).reshape(matrix.shape)
+
+
 @dataclass(frozen=True)
 class FullSVD:
     """S₀ = 0; Lₙ = SVDᵣ(A - Sₙ₋₁); Sₙ = HT_k(A - Lₙ): a whole SVD in every iteration.
@@ -36,12 +43,16 @@ class FullSVD:
         keep: int,
         iterations: int,
         scale: Float[Tensor, " d_in"] | None = None,
+        of: int | None = None,
     ) -> Split:
-        """`iterations` rounds, in the dtype of `target`; `scale` is not needed here."""
+        """`iterations` rounds, in the dtype of `target`; `scale` is not needed here.
+
+        `keep` entries are kept of each row, or of every `of` consecutive ones.
+        """
         sparse = torch.zeros_like(target)
         left, right = target[:, :0], target[:0]
         for _ in range(iterations):
             u, s, vt = torch.linalg.svd(target - sparse, full_matrices=False)
             left, right = u[:, :rank] * s[:rank], vt[:rank]
-            sparse = hard_threshold(target - left @ right, keep)
+            sparse = thresholded(target - left @ right, keep, of)
         return Split(left, right, sparse)

@@ -57,10 +57,14 @@ def start(target: Matrix, rank: int, seed: int) -> Subspace:
 
 
 class Stream:
-    """The passes over a matrix A, with memory for two more: L, and the L before, which B takes."""
+    """The passes over a matrix A, with memory for two more: L, and the L before, which B takes.
 
-    def __init__(self, target: Matrix):
-        self.target = target
+    `of`: entries that compete with each other, consecutive ones; None: those of a row.
+    """
+
+    def __init__(self, target: Matrix, of: int | None = None):
+        self.target = target.contiguous()
+        self.of = of or target.shape[1]
         self.before = self.low = target[:0]
 
     def advance(self, space: Subspace, step: Step) -> Subspace:
@@ -81,9 +85,9 @@ class Stream:
             at = slice(first, first + rows)
             torch.mm(left[at], right, out=self.low[at])
             over_relax(
-                self.target[at],
-                self.low[at],
-                self.before[at],
+                self.target[at].view(-1, self.of),
+                self.low[at].view(-1, self.of),
+                self.before[at].view(-1, self.of),
                 step.keep,
                 step.momentum,
                 step.relaxation,

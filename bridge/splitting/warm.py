@@ -9,9 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bridge.splitting import subspace
-from bridge.splitting.split import Matrix, Split
+from bridge.splitting.split import Matrix, Split, thresholded
 from bridge.splitting.subspace import Step, Stream, Subspace
-from ctr_kernels.hard_threshold import hard_threshold
 
 # Momentum needs a run-up: below this many iterations one does not stand for several.
 FEWEST = 10
@@ -66,21 +65,25 @@ class WarmSubspace:
         keep: int,
         iterations: int,
         scale: Scale | None = None,
+        of: int | None = None,
     ) -> Split:
-        """As many iterations as stand for `iterations`; `scale` divides the columns (see guard)."""
+        """As many iterations as stand for `iterations`; `scale` divides the columns (see guard).
+
+        `keep` entries are kept of each row, or of every `of` consecutive ones.
+        """
         if rank == 0:
-            return Split(target[:, :0], target[:0], hard_threshold(target, keep))
+            return Split(target[:, :0], target[:0], thresholded(target, keep, of))
         unit = _unit(target)
         target = target / unit
         begun = subspace.start(target, rank, self.seed)
-        found, bounds = finish(target, begun, keep, scale)
+        found, bounds = finish(target, begun, keep, scale, of)
         steps = self.steps(iterations)
         if steps > 1:
             schedule = self.schedule(steps, keep, self.is_coarse(target, bounds))
-            found, errors = alternate(target, begun, keep, schedule, scale)
+            found, errors = alternate(target, begun, keep, schedule, scale, of)
             if not sound(errors, bounds):
                 plain = [Step(0.0, 1.0, keep)] * (iterations - 1)
-                found, _ = alternate(target, begun, keep, plain, scale)
+                found, _ = alternate(target, begun, keep, plain, scale, of)
                 note = f"acceleration unsound: {iterations} plain iterations instead"
                 found = found._replace(note=note)
         return found._replace(left=found.left * unit, sparse=found.sparse * unit)
@@ -130,16 +133,23 @@ def native_bfloat16(x: Tensor) -> bool:
 
 
 def alternate(
-    target: Matrix, begun: Subspace, keep: int, schedule: list[Step], scale: Scale | None
+    target: Matrix,
+    begun: Subspace,
+    keep: int,
+    schedule: list[Step],
+    scale: Scale | None,
+    of: int | None = None,
 ) -> tuple[Split, Errors]:
     """Run `schedule`, then a plain iteration that ends it."""
-    space, stream = begun, Stream(target)
+    space, stream = begun, Stream(target, of)
     for step in schedule:
         space = stream.advance(space, step)
-    return finish(target, space, keep, scale)
+    return finish(target, space, keep, scale, of)
 
 
-def finish(target: Matrix, space: Subspace, keep: int, scale: Scale | None) -> tuple[Split, Errors]:
+def finish(
+    target: Matrix, space: Subspace, keep: int, scale: Scale | None, of: int | None = None
+) -> tuple[Split, Errors]:
     """L of the subspace, S = HT_k(A - L), and what they leave."""
     left, right = space.image, space.right()
     sparse = torch.empty_like(target)
@@ -148,7 +158,7 @@ def finish(target: Matrix, space: Subspace, keep: int, scale: Scale | None) -> t
     for first in range(0, len(target), rows):
         at = slice(first, first + rows)
         residual = target[at] - left[at] @ right
-        sparse[at] = hard_threshold(residual, keep)
+        sparse[at] = thresholded(residual, keep, of)
         lost += (residual - sparse[at]).square().sum(0)
     unscaled = lost if scale is None else lost / scale.double().square()
     errors = Errors(math.sqrt(float(lost.sum())), math.sqrt(float(unscaled.sum())))

@@ -9,13 +9,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.budget import cost
 from bridge.methods import METHODS, method
 from bridge.methods.magnitude import Magnitude
 from bridge.methods.oats import OATS
 from bridge.methods.wanda import Wanda
 from bridge.operators import LowRank, Sparse
 from bridge.patterns import NOfM, RowWise
-from bridge.splitting import FullSVD
+from bridge.planned import planned
+from bridge.splitting import FullSVD, WarmSubspace
 from bridge.statistics import Moment
 from mech.errors import BadInput
 
@@ -133,8 +135,9 @@ def test_a_pattern_is_a_field():
     assert kept.tolist() == [[0, 0, 0, 4, 0, 0, 0, 8]]
 
 
-def oats_restated(weight, moment, rank, kept, iterations):
+def oats_restated(weight, moment, rank, kept, iterations, of=None):
     """Algorithm 1 in numpy and float64: SVD first, then the threshold; unscale at the end."""
+    of = of or weight.shape[1]
     root = np.sqrt(moment)
     target = weight * root
     low = sparse = np.zeros_like(target)
@@ -144,8 +147,9 @@ def oats_restated(weight, moment, rank, kept, iterations):
         residual = target - low
         sparse = np.zeros_like(target)
         for i, row in enumerate(residual):
-            for j in plainly([abs(r) for r in row], kept):
-                sparse[i, j] = row[j]
+            for begin in range(0, len(row), of):
+                for j in plainly([abs(r) for r in row[begin : begin + of]], kept):
+                    sparse[i, begin + j] = row[begin + j]
     return low / root, sparse / root
 
 
@@ -166,6 +170,45 @@ def test_oats_restated(shape, generator):
     np.testing.assert_allclose(by_kind[Sparse].dense(), sparse, atol=2e-4)
     assert by_kind[LowRank].rank == rank
     assert by_kind[Sparse].dense().count_nonzero(1).tolist() == [kept] * d_out
+
+
+@pytest.mark.parametrize(("keep", "of"), [(1, 4), (3, 4), (2, 6)])
+@pytest.mark.parametrize("shape", [(9, 12), (25, 36)])
+def test_oats_keeps_n_of_m(shape, keep, of, generator):
+    """1:4 keeps one of four; κ of all that is kept is low rank, so ρ is not free."""
+    d_out, d_in = shape
+    share = Fraction(1, 5)
+    density = Fraction(keep, of) / (1 - share)
+    rank = int(share * density * d_out * d_in / (d_out + d_in))
+    weight = torch.randn(shape, generator=generator)
+    moment = torch.rand(d_in, generator=generator, dtype=torch.float64) + 0.1
+    oats = OATS.n_of_m(keep, of, rank_ratio=0.2, iterations=5, truncation=FullSVD())
+    operator = oats(weight, Moment(moment * 10, 10))
+    low, sparse = oats_restated(weight.double().numpy(), moment.numpy(), rank, keep, 5, of)
+    np.testing.assert_allclose(operator.dense(), low + sparse, atol=4e-4)
+    assert float(1 - density) == pytest.approx(oats.compression)
+    assert operator.parameters_kept() <= density * d_out * d_in
+    assert cost(operator, weight.numel()) == planned(oats, [shape])
+
+
+def test_fast_oats_keeps_n_of_m_too(generator):
+    weight = torch.randn(48, 64, generator=generator)
+    moment = Moment(torch.rand(64, generator=generator, dtype=torch.float64) + 0.1, 1)
+    errors = []
+    for truncation in (FullSVD(), WarmSubspace()):
+        operator = OATS.n_of_m(2, 8, rank_ratio=0.5, truncation=truncation)(weight, moment)
+        by_kind: dict[type, Any] = {type(term): term for term in operator.modules()}
+        groups = by_kind[Sparse].dense().view(-1, 8).count_nonzero(1)
+        assert set(groups.tolist()) == {2}
+        errors.append(float(((weight - operator.dense()) * moment.mean.sqrt()).norm()))
+    assert errors[1] <= 1.005 * errors[0]
+
+
+def test_a_compression_that_n_of_m_does_not_make_is_refused():
+    with pytest.raises(BadInput, match=r"keep=2, of=8.*rank_ratio of 0.25 make it 0.666667"):
+        OATS(compression=0.5, groups=NOfM(2, 8))
+    with pytest.raises(BadInput, match="rows of 14 do not split into groups of 4"):
+        OATS.n_of_m(2, 4)(torch.ones(3, 14), Moment(torch.ones(14).double(), 1))
 
 
 def test_a_factor_in_the_moment_cancels(layer):
