@@ -81,7 +81,7 @@ def compress(
     nothing, where a batch is empty or holds an id that the model has no embedding for, and
     where weights are negative or of another shape than the tokens.
     """
-    _work(model, method, select)
+    asked = _work(model, method, select)
     if not batches:
         raise BadInput("no calibration batches: pass at least one")
     for tokens in batches:
@@ -99,7 +99,8 @@ def compress(
     )
     complete = False
     with evaluating(model), torch.no_grad(), running:
-        originals: dict[str, nn.Module] = show(model, linears(model, select))
+        # Only what is replaced: a stack of experts that stays dense stays the family's own.
+        originals: dict[str, nn.Module] = show(model, asked.linears)
         try:
             work = _work(model, method, select)
             originals = {**work.linears, **originals}

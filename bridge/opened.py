@@ -86,6 +86,16 @@ def closed(model: nn.Module) -> Iterator[None]:
     Only linears: an operator that stands for one has to be folded before. What is closed holds
     copies of the numbers.
     """
+    before = close(model)
+    try:
+        yield
+    finally:
+        for path, module in before.items():
+            decoder_blocks(model).set_submodule(path, module)
+
+
+def close(model: nn.Module) -> dict[str, nn.Module]:
+    """As `closed`, for good: `model` is of its family again. What stood there, by path."""
     blocks = decoder_blocks(model)
     before, inside = {}, {}
     stock = _stock(model)
@@ -94,13 +104,9 @@ def closed(model: nn.Module) -> Iterator[None]:
             before[path], inside[path] = opened, _stacked(opened)
         elif isinstance(opened, nn.Linear) and type(stock.get(path)).__name__ == "Conv1D":
             before[path], inside[path] = opened, _convolution(stock[path], opened)
-    try:
-        for path, module in inside.items():
-            blocks.set_submodule(path, module)
-        yield
-    finally:
-        for path, module in before.items():
-            blocks.set_submodule(path, module)
+    for path, module in inside.items():
+        blocks.set_submodule(path, module)
+    return before
 
 
 def _linear(weight: Tensor, bias: Tensor | None, training: bool) -> nn.Linear:

@@ -104,9 +104,12 @@ class PackedQuantizer(HfQuantizer):
 
     def _dequantize(self, model: Any, dtype: torch.dtype | None = None) -> Any:
         from bridge.fold import folded
+        from bridge.opened import close
         from bridge.sites import place
 
         place(model, folded(model))
+        # As its family keeps them, or `save_pretrained` writes names that no loader knows.
+        close(model)
         return model.to(dtype)
 
     def is_serializable(self) -> Any:

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 from bridge.checkpoint import content_hash, reread, save, verify
 from bridge.compress import compress
 from bridge.manifest import MANIFEST
+from bridge.methods.a3 import A3
 from bridge.methods.wanda import Wanda
 from bridge.operators import LinearOperator, LowRank, Sparse
 from bridge.sites import operators
@@ -133,6 +134,27 @@ def test_transposed_weights_and_experts(family, select, batches, tmp_path):
     dense = load(save(model, None, tmp_path / "dense", {}))
     torch.testing.assert_close(logits(dense, batches), logits(model, batches), rtol=1e-4, atol=1e-4)
     assert reread(tmp_path / "dense")["layers"].keys() == operators(model).keys()
+
+
+@pytest.mark.parametrize("family", ["gpt2", "mixtral"])
+def test_made_dense_it_is_its_familys_own_again(family, batches, tmp_path):
+    """Without that, transformers' own save writes names that are filled with random numbers."""
+    model = unusual(family)
+    compress(model, Both(), batches)
+    again = load(save(model, None, tmp_path / "model", {}, form="packed")).dequantize()
+    expected = logits(again, batches)
+    again.save_pretrained(tmp_path / "theirs")
+    assert torch.equal(logits(load(tmp_path / "theirs"), batches), expected)
+
+
+@pytest.mark.parametrize("select", ["*", "layers.0.*"])
+def test_experts_that_a_method_of_components_leaves_dense(select, batches, tmp_path):
+    model = unusual("mixtral")
+    done = compress(model, A3(), batches, select=select)
+    assert "layers.0.mlp.experts" in done.left
+    again = load(save(model, None, tmp_path / "model", {}, form="packed"))
+    assert content_hash(again) == content_hash(model)
+    assert torch.equal(logits(again, batches), logits(model, batches))
 
 
 def test_half_precision_tied_heads_and_another_dtype(families, batches, tmp_path):
