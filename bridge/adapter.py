@@ -5,7 +5,7 @@ Written from PEFT's format, which is JSON and safetensors: PEFT need not be inst
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,9 +16,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from bridge.fold import linear, opened
+from bridge.opened import Experts, shown
 from bridge.operators import LinearOperator, LowRank, Stack, Sum, Weight
 from bridge.packed import root
 from bridge.sites import operators
+from mech.blocks import decoder_blocks
 from mech.errors import BadInput
 
 BASE, ADAPTER = "base", "adapter"
@@ -55,10 +57,25 @@ def parted(term: LinearOperator) -> Parted:
     return Parted(dense, dense.new_zeros(d_out, 0), dense.new_zeros(0, d_in))
 
 
+def refuse_experts(model: nn.Module, names: Iterable[str]) -> None:
+    """Raises BadInput, naming the first, where a name is of one expert of a stack.
+
+    The family has no module there, and PEFT would leave the adapter out without an error.
+    """
+    there = dict(decoder_blocks(model).named_modules())
+    for name in names:
+        stack = there.get(name.removeprefix("layers.").rsplit(".", 2)[0])
+        if stack is not None and isinstance(shown(stack) or stack, Experts):
+            raise BadInput(
+                f"{name}: PEFT has no adapter for one expert of a stack: save it dense or packed, "
+                "or leave experts out with select"
+            )
+
+
 def split(model: nn.Module) -> tuple[dict[str, nn.Linear], dict[str, Parted]]:
     """By name: linears that hold what is not low rank, and the terms that are.
 
-    Raises BadInput where no operator has a low-rank term.
+    Raises BadInput where no operator has a low-rank term, and where an expert of a stack has one.
     """
     bases, terms = {}, {}
     for name, operator in operators(model).items():
@@ -69,6 +86,7 @@ def split(model: nn.Module) -> tuple[dict[str, nn.Linear], dict[str, Parted]]:
             terms[name] = both
     if not terms:
         raise BadInput("no operator has a low-rank term to make an adapter of: save it dense")
+    refuse_experts(model, terms)
     return bases, terms
 
 

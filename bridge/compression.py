@@ -9,6 +9,9 @@ from bridge.budget import Cost
 from bridge.operators import Operator
 from bridge.sites import block_of, place
 
+OTHER_COORDINATES = "in other coordinates"
+"""In the note of a matrix that is only meant together with others: W - Ŵ says nothing of it."""
+
 
 class Row(NamedTuple):
     """One linear.
@@ -30,6 +33,11 @@ class Row(NamedTuple):
     seconds: float
     output_error: float | None = None
     note: str = ""
+
+    @property
+    def comparable(self) -> bool:
+        """Whether W - Ŵ means something: not in the other coordinates that A3 gives heads."""
+        return OTHER_COORDINATES not in self.note
 
 
 class Done(NamedTuple):

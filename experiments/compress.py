@@ -7,7 +7,7 @@ from experiments import effects, saving
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.report import Section
-from experiments.settings import Budget, Reading, Sizes
+from experiments.settings import BadOption, Budget, Reading, Sizes
 
 if TYPE_CHECKING:  # torch is imported when the question is asked, not for --help
     from bridge.compress import AnyMethod
@@ -33,7 +33,11 @@ class Config:
 
 
 class Weights(NamedTuple):
-    """Exact accounts of what was kept and how far the weights moved."""
+    """Exact accounts of what was kept and how far the weights moved.
+
+    comparable: whether delta_w and error say something of every matrix; not where one is in
+    other coordinates, as A3 leaves heads.
+    """
 
     method: str
     linears: int
@@ -43,6 +47,7 @@ class Weights(NamedTuple):
     delta_w: float
     error: float
     seconds: float
+    comparable: bool = True
 
 
 @dataclass(frozen=True)
@@ -60,13 +65,21 @@ class Result:
 
 def run(config: Config, progress: Progress) -> Result:
     """Measure dense, compress, measure again."""
+    from bridge.adapter import refuse_experts
     from bridge.sites import linears
     from experiments import measure, roster
 
     config.target.check()
     roster.refuse(config.method, config.budget)
+    if config.target.form == "base+lora" and config.method in roster.WITHOUT_LOW_RANK:
+        raise BadOption(
+            f"--form base+lora: {config.method} leaves no low-rank term to make an adapter of; "
+            "choose dense or packed"
+        )
     loaded = measure.loaded_model(config.reading, progress)
-    linears(loaded.model, config.select)  # a glob that matches nothing is refused before the work
+    named = linears(loaded.model, config.select)  # a glob that matches nothing is refused now
+    if config.target.form == "base+lora":
+        refuse_experts(loaded.model, named)
     material = measure.material(loaded, config.reading, config.sizes, progress)
     dense = measure.measure(loaded.model, material, progress, "dense")
     before = saving.nbytes(loaded.model)
@@ -125,6 +138,7 @@ def accounts(name: str, done: "Compression") -> Weights:
         delta_w=done.delta_w,
         error=sum(errors) / len(errors),
         seconds=done.seconds,
+        comparable=all(row.comparable for row in done.rows),
     )
 
 

@@ -60,19 +60,22 @@ def weights_table(weights: Sequence["Weights"]) -> Table:
             f"{w.kept:,} of {w.parameters:,}",
             f"{w.kept / w.parameters:.4%}",
             f"{w.bits / 8 / 2**20:.1f} MiB",
-            f"{w.delta_w:.3e}",
-            f"{w.error:.4f}",
+            f"{w.delta_w:.3e}" if w.comparable else "–",
+            f"{w.error:.4f}" if w.comparable else "–",
             f"{w.seconds:.0f} s",
         )
         for w in weights
     ]
+    apart = ""
+    if not all(w.comparable for w in weights):
+        apart = " –: heads are in other coordinates, where the change of one matrix says nothing."
     return Table(
         ("method", "parameters kept", "density", "stored", "Δ_W", "scaled error", "time"),
         rows,
         f"{weights[0].linears} linears. Stored: values kept and a bitmask for the places of the "
         "sparse ones; nothing runs faster here, sparse products are simulated by dense ones. Δ_W: "
         "mean squared change of a weight, mean over blocks. Scaled error: ‖(W - Ŵ)D‖ / ‖WD‖ with "
-        "D = diag √E[x²], mean over linears. Time: of the method alone, on this machine.",
+        "D = diag √E[x²], mean over linears. Time: of the method alone, on this machine." + apart,
     )
 
 

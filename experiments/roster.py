@@ -18,6 +18,10 @@ if TYPE_CHECKING:  # torch is imported when a question is asked, not for --help
 PROTECTED = {"protected": "oats", "protected-wanda": "wanda"}
 """Sink-aware compression, and the method that it leaves the rest to."""
 SINK_HEADS = "sink-heads"
+WITHOUT_LOW_RANK = frozenset(
+    {"magnitude", "wanda", "sparsegpt", "sparse-only", "rounding", "gptq", "a3", SINK_HEADS}
+)
+"""What they leave cannot be saved as an adapter."""
 EPSILON = 0.3  # a head whose first token passes this in 90% of the windows is a sink head
 
 
@@ -59,6 +63,8 @@ def refuse(name: str, budget: Budget) -> None:
     if name == SINK_HEADS:
         check(budget)
         _only(name, budget, {"k": None})
+        if budget.k is not None:
+            within("k", budget.k, 1)
     elif name in PROTECTED:
         _only(name, budget, {})
         build(PROTECTED[name], budget)

@@ -1,6 +1,7 @@
 """Saving what `ctr compress` made: in which form, with what provenance, in how many bytes."""
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -48,11 +49,24 @@ class Target:
         return self.into or self.save
 
     def check(self) -> None:
-        """Raises BadOption where two folders are given, or a form and none."""
+        """Refuse, before the work, a place where its result could not be kept.
+
+        Raises BadOption where two folders are given, or a form and none, where the folder is
+        taken, or cannot be made, or would hold the shards.
+        """
         if self.into is not None and self.save is not None:
             raise BadOption(f"OUT {self.into} and --save {self.save}: give one of them")
         if self.folder is None and self.form != "dense":
             raise BadOption(f"--form {self.form}: say where to: ctr compress MODEL OUT")
+        if self.folder is None:
+            return
+        if os.path.lexists(self.folder):  # a link to nowhere is something too
+            raise BadOption(f"OUT {self.folder} exists; choose another folder or remove it")
+        if self.shards is not None and self.shards.resolve().is_relative_to(self.folder.resolve()):
+            raise BadOption(f"--shards {self.shards} lies in OUT {self.folder}; choose another")
+        above = next(path for path in self.folder.absolute().parents if os.path.lexists(path))
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+            raise BadOption(f"OUT {self.folder}: {above} is no folder that can be written")
 
 
 def nbytes(model: "nn.Module") -> int:

@@ -7,14 +7,14 @@ import peft
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
 
-from bridge.adapter import parted
+from bridge.adapter import parted, refuse_experts
 from bridge.checkpoint import save, verify
 from bridge.compress import compress
 from bridge.methods.wanda import Wanda
 from bridge.operators import Dense, LowRank, Sparse, Stack
-from bridge.sites import operators
+from bridge.sites import linears, operators
 from bridge.statistics import nothing
 from bridge.toggle import without
 from mech.errors import BadInput
@@ -123,6 +123,33 @@ def test_a_method_without_low_rank_has_no_adapter(llama, batches, tmp_path):
     with pytest.raises(BadInput, match="no operator has a low-rank term"):
         save(llama, None, tmp_path / "model", {}, form="base+lora")
     assert not list(tmp_path.iterdir())
+
+
+def a_mixture() -> Any:
+    torch.manual_seed(0)
+    config = MixtralConfig(
+        vocab_size=97, hidden_size=36, intermediate_size=52, num_hidden_layers=2,
+        num_attention_heads=6, num_key_value_heads=2, num_local_experts=3, pad_token_id=0,
+    )  # fmt: skip
+    return MixtralForCausalLM(config).eval()
+
+
+def test_an_adapter_of_experts_is_refused(batches, tmp_path):
+    """PEFT would load without it, and compute something else."""
+    mixture = a_mixture()
+    with pytest.raises(BadInput, match=r"layers\.0\.mlp\.experts\.0\.\w+: PEFT has no adapter"):
+        refuse_experts(mixture, linears(mixture))  # before the work, and after it
+    compress(mixture, Both(), batches)
+    with pytest.raises(BadInput, match="PEFT has no adapter"):
+        save(mixture, None, tmp_path / "model", {}, form="base+lora")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_mixtures_attention_is_an_adapter(batches, tmp_path):
+    mixture = a_mixture()
+    compress(mixture, Both(), batches, select="*.self_attn.*")
+    adapted = load(save(mixture, None, tmp_path / "model", {}, form="base+lora"))
+    torch.testing.assert_close(logits(adapted, batches), logits(mixture, batches))
 
 
 def test_damage_to_the_adapter_is_found(families, batches, tmp_path):

@@ -226,6 +226,31 @@ def test_a_form_needs_a_folder_and_only_one(here, model):
     expect_refused(here("compress", model, "a", "--form", "zip"), "zip")
 
 
+def test_what_cannot_be_saved_is_refused_before_the_work(here, model, tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to("nowhere")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    expect_refused(here("compress", model, "link"), "OUT link exists")
+    expect_refused(here("compress", model, "file/model"), "file", "no folder")
+    expect_refused(here("compress", model, "a", "--shards", "a"), "--shards a", "OUT a")
+    expect_refused(here("compress", model, "a", "--shards", "a/b"), "--shards a/b", "OUT a")
+    expect_refused(
+        here("compress", model, "a", "--method", "wanda", "--form", "base+lora"), "wanda", "adapter"
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_the_change_of_a_matrix_in_other_coordinates_is_not_printed(here, model, tmp_path):
+    """A3 turns and shrinks heads: W - Ŵ is large, and says nothing."""
+    for name, select, shown in (("run", "*", False), ("mlp", "*.mlp.*", True)):
+        done = here("compress", model, "--method", "a3", "--select", select, *SMALL, "--out", name)
+        weights = answered(done, tmp_path / name)["result"]["weights"]
+        assert weights["comparable"] == shown
+        row = [line for line in done.stdout.splitlines() if line.startswith("a3 ")][-1].split()
+        assert (row[-4:-2] == ["–", "–"]) != shown, row
+        assert ("in other coordinates" in done.stdout) != shown
+
+
 def test_terms(ctr, model, tmp_path):
     done = ctr("terms", model, *SMALL, "--iterations", 4, "--rank-ratio", 0.5, "--out", "run")
     result = answered(done, tmp_path / "run")["result"]

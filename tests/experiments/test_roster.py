@@ -9,10 +9,14 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from bridge import compress as driver
+from bridge.adapter import parted
+from bridge.fold import opened
 from bridge.method import ComponentMethod, Method
 from bridge.methods import COMPONENT_METHODS, METHODS
 from bridge.patterns import exact
 from bridge.quantizers import MXINT, RoundToNearest
+from bridge.sites import operators
 from experiments import compress, roster
 from experiments.settings import BadOption, Budget
 from mech.errors import BadInput
@@ -97,6 +101,23 @@ def test_methods_that_look_for_sinks_are_fitted_to_a_model():
         roster.refuse("protected", Budget(k=3))
     with pytest.raises(BadOption, match="sink-heads"):
         roster.refuse("sink-heads", Budget(bits=3))
+    with pytest.raises(BadOption, match="--k 0: give at least 1"):
+        roster.refuse("sink-heads", Budget(k=0))
+
+
+@pytest.mark.parametrize("name", METHODS | COMPONENT_METHODS)
+def test_who_leaves_low_rank_terms_is_known_before_the_work(name):
+    """For the others there is no adapter to save."""
+    torch.manual_seed(0)
+    settings = LlamaConfig(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4,
+        num_key_value_heads=2, vocab_size=29,
+    )  # fmt: skip
+    model: Any = LlamaForCausalLM(settings).eval()
+    budget = Budget(rank=3) if hasattr(roster.build(name, Budget()), "rank") else Budget()
+    driver.compress(model, roster.build(name, budget), [torch.randint(3, 29, (2, 64))])
+    ranks = [len(parted(opened(op, at)[0]).right) for at, op in operators(model).items()]
+    assert any(ranks) == (name not in roster.WITHOUT_LOW_RANK)
 
 
 def test_unknown_names_and_empty_budgets_are_refused():
