@@ -1,13 +1,15 @@
 """A checkpoint is whole and verified, or it is not there."""
 
 import errno
+import hashlib
+import json
 import resource
 
 import pytest
 import torch
 
 from bridge import checkpoint, manifest
-from bridge.checkpoint import content_hash, save_dense, verify
+from bridge.checkpoint import content_hash, reread, save, save_dense, verify
 from bridge.compress import compress
 from bridge.methods.oats import OATS
 from bridge.operators import LowRank
@@ -67,6 +69,47 @@ def test_a_manifest_that_is_damaged_is_named(content, tmp_path):
     (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(BadInput, match=r"manifest\.json cannot be read"):
         verify(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"form": 3}, {"form": "zip"}, {"tensors": None}, {"provenance": [1]}, {"files": {}},
+        {"layers": [1]}, {"layers": {"layers.0.mlp.up_proj": 1}},
+        {"layers": {"layers.99.mlp.up_proj": {"parameters": 1, "kept": 1, "bits": 1}}},
+        {"layers": {"layers.0.mlp.up_proj": {"parameters": 1, "kept": 1, "bits": True}}},
+        {"layers": {"layers.0.mlp.up_proj": {"parameters": 0, "kept": 10**400, "bits": 1}}},
+    ],
+)  # fmt: skip
+def test_a_manifest_that_says_something_else_is_refused_in_a_line(oats, tmp_path, changes):
+    folder = save(oats, None, tmp_path / "model", {}, form="packed")
+    reread(folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | changes))
+    with pytest.raises(BadInput) as refused:
+        reread(folder)
+    assert "\n" not in str(refused.value)
+    assert str(folder) in str(refused.value)
+
+
+def test_packed_layers_that_are_not_told_of_are_found(oats, tmp_path):
+    folder = save(oats, None, tmp_path / "model", {}, form="packed")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"layers": {}}))
+    with pytest.raises(BadInput, match="does not load as"):
+        reread(folder)
+
+
+def test_a_configuration_that_cannot_be_is_refused_in_a_line(oats, tmp_path):
+    """Its own sum is right: somebody wrote both."""
+    folder = save(oats, None, tmp_path / "model", {})
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"hidden_size": -3}))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["config.json"]["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BadInput, match="cannot be read"):
+        reread(folder)
 
 
 def test_bytes_and_names_are_on_the_disk_before_and_after_the_rename(oats, tmp_path, monkeypatch):
