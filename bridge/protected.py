@@ -89,7 +89,9 @@ class Protected:
 
     def _read(self, role: str, batch: Mapping[str, int], x: Tensor) -> tuple[Tensor, Tensor]:
         number = batch[role]
-        if number >= len(self.labels) or self.labels[number].shape != x.shape[:-1]:
+        # A shared expert reads the tokens of all windows in a row.
+        flat = x.ndim == 2 and number < len(self.labels) and len(x) == self.labels[number].numel()
+        if number >= len(self.labels) or not (flat or self.labels[number].shape == x.shape[:-1]):
             raise BadInput(
                 f"labels do not fit what {role} reads in batch {number}: give one tensor a "
                 "calibration batch, of the shape of its tokens"

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
 
 from bridge.component import components
 from bridge.compress import compress, compressed
@@ -110,6 +111,25 @@ def test_on_a_model_what_sinks_read_gives_what_it_gave(llama, batches, labels, b
         assert row.cost.kept <= spent
         # A step of the base's open number is at most one entry a row and one rank.
         assert row.cost.kept > spent - row.shape[0] - sum(row.shape)
+
+
+def test_a_shared_expert_reads_the_tokens_of_all_windows_in_a_row(batches, labels):
+    torch.manual_seed(0)
+    config = Qwen2MoeConfig(
+        vocab_size=97, hidden_size=36, num_hidden_layers=2, num_attention_heads=6,
+        num_key_value_heads=2, num_experts=3, num_experts_per_tok=2, moe_intermediate_size=20,
+        shared_expert_intermediate_size=28,
+    )  # fmt: skip
+    mixture: Any = Qwen2MoeForCausalLM(config).eval()
+    name = "layers.0.mlp.shared_expert.gate_proj"
+    weight = mixture.get_submodule(f"model.{name}").weight.detach().clone()
+    x = read_by(mixture, batches, f"model.{name}").reshape(-1, 36)
+    label = torch.cat([one.flatten() for one in labels])
+    means = torch.stack([x[label == group].mean(0) for group in range(3)])
+    compress(mixture, Protected(Wanda(), labels), batches, select="layers.0.*")
+    torch.testing.assert_close(
+        term_at(mixture, name)(means), means @ weight.mT, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_plain_methods_do_not_keep_it(llama, batches, labels):
