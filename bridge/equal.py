@@ -140,7 +140,8 @@ def _open(template: Any, shapes: Sequence[Shape]) -> _Open:
         return _Open(
             lambda n: replace(template, pattern=kind((n - 0.5) / parameters)), 1, parameters
         )
-    if "compression" in names:
+    # N of M says what S keeps, and with κ what L does.
+    if "compression" in names and getattr(template, "groups", None) is None:
         return _Open(
             lambda n: replace(template, compression=1 - (n + 0.5) / parameters), 1, parameters - 1
         )

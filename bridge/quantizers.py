@@ -1,5 +1,6 @@
 """Grids of values for a weight, and rounding to the nearest of them."""
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -96,7 +97,9 @@ class RoundToNearest:
             low = -high
         # Down to the stored format and back: the codes are those of the scale that is kept.
         scale = ((high - low) / top).to(dtype).to(values)
-        scale = torch.where(scale > 0, scale, 1)
+        # Too small a step for the format is its smallest one: only a group of zeros has none.
+        least = torch.full_like(scale, _least(dtype))
+        scale = torch.where(scale > 0, scale, torch.where(high > low, least, 1))
         if self.symmetric:
             return Grid(scale, torch.full_like(scale, 1 << (self.bits - 1)), 0, top)
         return Grid(scale, torch.round(-low / scale).clamp_(0, top), 0, top)
@@ -142,7 +145,9 @@ class MXINT:
         largest = values.abs().amax(-1, keepdim=True)
         # frexp: w = m 2^e, 1/2 <= m < 1, so that ⌊log₂ w⌋ = e - 1, exactly.
         exponent = torch.frexp(torch.where(largest > 0, largest, 1)).exponent - 1
-        exponent = (exponent - (self.bits - 2)).clamp(-127, 127)
+        # What is below the smallest number of the format would be read back as zero.
+        least = max(-127, math.frexp(_least(dtype))[1] - 1)
+        exponent = (exponent - (self.bits - 2)).clamp(least, 127)
         scale = torch.ldexp(torch.ones_like(largest), exponent)
         middle = 1 << (self.bits - 1)
         return Grid(scale, torch.full_like(scale, middle), 1, 2 * middle - 1)
@@ -170,6 +175,11 @@ def _rounded(quantizer: Quantizer, weight: Weight) -> Quantized:
     grid = quantizer.grid(values, weight.dtype)
     codes = grid.nearest(values).flatten(1)[:, : weight.shape[1]]
     return quantizer.stored(codes.to(torch.uint8).contiguous(), grid, weight.dtype)
+
+
+def _least(dtype: torch.dtype) -> float:
+    """The smallest positive number of a format, a subnormal one."""
+    return torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
 
 
 def _check(bits: int, group: int | None) -> None:

@@ -150,6 +150,8 @@ def test_a_target_below_the_least_and_a_fixed_density_are_refused():
     with pytest.raises(BadInput, match="at least"):
         at_most(Magnitude(), [(4, 6)], 20, measure="bits")
     with pytest.raises(BadInput, match="leaves no number open"):
+        at_most(OATS.n_of_m(2, 4), [(8, 8)], 20)
+    with pytest.raises(BadInput, match="leaves no number open"):
         at_most(Wanda(NOfM(2, 4)), [(4, 8)], 16)
     with pytest.raises(BadInput, match="not known"):
         planned(object(), [(4, 8)])

@@ -59,7 +59,7 @@ def grid_of(columns, quantizer):
 def plainly(weight, seen, quantizer, *, act_order=False, damping=0.01):
     """The column loop of the paper in float64, with a rank-one update of all that is ahead."""
     moment = seen.mean.clone()
-    damped = moment + damping * moment.diagonal().mean() * torch.eye(len(moment))
+    damped = moment + damping * moment.diagonal().mean() * torch.eye(len(moment)).to(moment)
     order = torch.arange(len(moment))
     if act_order:
         order = moment.diagonal().argsort(descending=True, stable=True)

@@ -150,3 +150,13 @@ def test_a_damaged_description_is_refused(weight):
         serial.rebuild(spec, serial.tensors(stored))
     with pytest.raises(BadInput, match="in groups of 0"):
         serial.rebuild(serial.describe(stored) | {"group": 0}, serial.tensors(stored))
+
+
+@pytest.mark.parametrize(
+    "quantizer", [MXINT(8, 32), *(RoundToNearest(8, 32, s) for s in (False, True))]
+)
+def test_a_group_whose_step_is_too_small_for_its_format_is_not_lost(quantizer):
+    """Steps of numbers near 3e-6 in 8 bits are below what float16 has: its least one serves."""
+    weight = (torch.linspace(-3e-6, 3e-6, 32)[None]).half()
+    found = quantizer(weight).dense()
+    assert (found - weight).abs().max() <= 2**-24
