@@ -6,11 +6,14 @@ packed: operators as they are stored (`bridge.packed`), read after `import bridg
 base+lora: the low-rank terms as a PEFT adapter, the rest dense (`bridge.adapter`).
 """
 
+import fcntl
+import glob
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -189,12 +192,38 @@ def _whole(folder: Path) -> Iterator[Path]:
     """A folder beside `folder` that takes its name when all went well, and is gone when not."""
     with _clear_errors(folder), ExitStack() as stack:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        begun = f".{folder.name}.partial-"
+        for left in folder.parent.glob(f"{glob.escape(begun)}*"):
+            _forget_the_dead(left)
+        partial = Path(tempfile.mkdtemp(prefix=begun, dir=folder.parent))
         stack.callback(shutil.rmtree, partial, ignore_errors=True)
+        stack.enter_context(_held(partial))
         yield partial
         partial.chmod(0o755)
         partial.rename(folder)
         flush(folder.parent)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[bool]:
+    """Whether `folder` is ours inside; the kernel lets go of what a process that died held."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # another's, or a disk that knows no locks: then nothing is removed
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
+
+
+def _forget_the_dead(partial: Path) -> None:
+    """Remove what a save that was killed left, which is as large as a model."""
+    with suppress(OSError), _held(partial) as dead:
+        if dead:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager

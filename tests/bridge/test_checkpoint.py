@@ -1,8 +1,10 @@
 """A checkpoint is whole and verified, or it is not there."""
 
 import errno
+import fcntl
 import hashlib
 import json
+import os
 import resource
 
 import pytest
@@ -156,6 +158,22 @@ def test_a_full_disk_leaves_nothing(oats, tmp_path, monkeypatch):
         save_dense(oats, None, tmp_path / "model", {})
     assert caught.value.errno == errno.ENOSPC
     assert nothing_is_left(tmp_path, oats, names)
+
+
+def test_what_a_kill_left_is_removed_and_what_another_writes_is_not(oats, tmp_path):
+    """A lock says which: the kernel lets go of it with the process."""
+    dead, alive = tmp_path / ".model.partial-dead", tmp_path / ".model.partial-alive"
+    other = tmp_path / ".models.partial-dead"
+    for folder in (dead, alive, other):
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(b"half")
+    descriptor = os.open(alive, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        save_dense(oats, None, tmp_path / "model", {})
+    finally:
+        os.close(descriptor)
+    assert sorted(tmp_path.iterdir()) == sorted([alive, other, tmp_path / "model"])
 
 
 def test_a_file_that_may_not_grow_leaves_nothing(oats, tmp_path):
