@@ -12,10 +12,10 @@ from bridge.method import Method
 from bridge.operators import Weight
 from bridge.sites import linears
 from bridge.splitting import FullSVD, Split
+from bridge.splitting.split import thresholded
 from bridge.splitting.subspace import orthonormal
 from bridge.statistics import SecondMoment, diagonal_moment, nothing, second_moment
 from bridge.stream import evaluating, hooked
-from ctr_kernels.hard_threshold import hard_threshold
 from experiments.progress import Advance
 
 
@@ -44,7 +44,7 @@ class NearlySVD(FullSVD):
 
     extra: int = 32
 
-    def __call__(self, target, *, rank, keep, iterations, scale=None) -> Split:
+    def __call__(self, target, *, rank, keep, iterations, scale=None, of=None) -> Split:
         width = min(rank + self.extra, *target.shape)
         generator = torch.Generator().manual_seed(0)
         basis = torch.randn(target.shape[1], width, generator=generator).to(target)
@@ -57,7 +57,7 @@ class NearlySVD(FullSVD):
             vectors = torch.linalg.eigh(image.mT @ image).eigenvectors
             right = (basis @ vectors[:, width - rank :]).mT
             left = rest @ right.mT
-            sparse = hard_threshold(target - left @ right, keep)
+            sparse = thresholded(target - left @ right, keep, of)
         return Split(left, right, sparse)
 
 
