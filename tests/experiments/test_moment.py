@@ -5,8 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from tiny import random_text, tiny_llama
 
 from bridge.splitting import FullSVD
 from experiments.intervals import Interval
@@ -16,32 +15,13 @@ from experiments.progress import Progress
 from experiments.serial import dumps
 from experiments.settings import BadOption, Budget, Reading, Sizes
 
-WORDS = ["<unk>", "<s>", *(f"w{i}" for i in range(60))]
-
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory) -> Config:
     folder = tmp_path_factory.mktemp("moment")
-    torch.manual_seed(0)
-    settings = LlamaConfig(
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=len(WORDS),
-        max_position_embeddings=80,
-        bos_token_id=1,
-    )
-    LlamaForCausalLM(settings).save_pretrained(folder / "tiny")
-    vocabulary = {word: index for index, word in enumerate(WORDS)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", unk_token="<unk>")
-    fast.save_pretrained(folder / "tiny")
+    tiny_llama(folder / "tiny")
     for seed, name in enumerate(("text", "other")):
-        words = np.random.default_rng(seed).choice(WORDS[2:], 2000)
-        (folder / f"{name}.txt").write_text(" ".join(words))
+        random_text(folder / f"{name}.txt", seed)
     return Config(
         Reading(str(folder / "tiny"), text=folder / "text.txt"),
         other=folder / "other.txt",

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from matplotlib.figure import Figure
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from tiny import random_text, tiny_llama
 
 from experiments import pruning, pruning_read
 from experiments.probing.pruned_tags import grouped
@@ -19,7 +17,6 @@ from experiments.pruning_judge import judged
 from experiments.pruning_read import Seen
 from experiments.settings import BadOption, Budget, Reading
 
-WORDS = ["<unk>", "<s>", *(f"w{i}" for i in range(60))]
 TINY = Amounts(
     calibration=2, calibration_seq=24, context=48, windows=3, limit_windows=2, sequences=3, seq=64
 )
@@ -29,25 +26,8 @@ TINY = Amounts(
 def config(tmp_path_factory) -> Config:
     """A random Llama with grouped queries and a text of random words."""
     folder = tmp_path_factory.mktemp("pruning")
-    torch.manual_seed(0)
-    settings = LlamaConfig(
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=len(WORDS),
-        max_position_embeddings=80,
-        bos_token_id=1,
-    )
-    LlamaForCausalLM(settings).save_pretrained(folder / "tiny")
-    vocabulary = {word: index for index, word in enumerate(WORDS)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", unk_token="<unk>")
-    fast.save_pretrained(folder / "tiny")
-    words = np.random.default_rng(0).choice(WORDS[2:], 2000)
-    (folder / "text.txt").write_text(" ".join(words))
+    tiny_llama(folder / "tiny")
+    random_text(folder / "text.txt", 0)
     return Config(
         Reading(str(folder / "tiny"), text=folder / "text.txt"),
         methods=("magnitude", "wanda", "oats"),
