@@ -99,6 +99,29 @@ def test_linears_that_read_one_tensor_share_its_moment(llama, batches):
     torch.testing.assert_close(o.total, x.mT @ x, rtol=1e-12, atol=1e-12)
 
 
+@dataclass(frozen=True)
+class FirstRowsOnly:
+    """Zero but for the first four rows; the whole second moment is seen."""
+
+    statistic: ClassVar[Statistic[SecondMoment]] = second_moment
+
+    def __call__(self, weight, seen):
+        kept = torch.zeros_like(weight)
+        kept[:4] = weight[:4]
+        return Dense(kept)
+
+
+def test_the_output_error_is_that_of_the_outputs(llama, batches):
+    name = "layers.0.mlp.down_proj"
+    weight = linears(llama)[name].weight.detach().double()
+    x = inputs_of(llama, batches, linears(llama)[name])
+    outputs = x @ weight.mT
+    row = compress(llama, FirstRowsOnly(), batches, select=name).rows[0]
+    expected = float(outputs[:, 4:].norm() / outputs.norm())
+    assert 0.5 < expected < 0.99
+    assert row.output_error == pytest.approx(expected, rel=1e-6)
+
+
 def test_token_weights_weigh_the_method_and_not_the_errors(llama, batches, generator):
     weights = [torch.rand(b.shape, generator=generator) for b in batches]
     seen, plain = [], []
