@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Generic, Literal, ParamSpec, TypeVar
 
-from torch import Tensor
+import torch
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -88,4 +88,6 @@ def deferred(module: str, like: Callable[P, R]) -> Callable[P, R]:
 
 
 def _on_cpu(argument: object) -> bool:
-    return not isinstance(argument, Tensor) or argument.device.type == "cpu"
+    """Tensors, and what is made of tensors and says where it is (`Rows`)."""
+    device = getattr(argument, "device", None)
+    return not isinstance(device, torch.device) or device.type == "cpu"
