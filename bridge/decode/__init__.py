@@ -1,1 +1,1 @@
-"""Decoding that reads less: R-Sparse and its baselines on Hugging Face models, in place and back."""
+"""Decoding that reads less: R-Sparse and its baselines, in place and back."""
