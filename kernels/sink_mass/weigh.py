@@ -1,26 +1,17 @@
 """exp(score − max) of a tile of scores in place, its row sums, and its column sums.
 
-The exponential is eˣ = 2ⁿ·eʳ with n = round(x·log₂e), r = x − n·ln 2 and a polynomial for eʳ: adds
-and multiplications only, so that the compiler makes vector instructions of the loop. Compiled
-functions carry `no_type_check`: a shape checker's wrapper around them is nothing that numba can
-compile.
+The exponential is `ctr_kernels.power`, of additions and multiplications only, so that the compiler
+makes vector instructions of the loop. Compiled functions carry `no_type_check`: a shape checker's
+wrapper around them is nothing that numba can compile.
 """
 
 from typing import no_type_check
 
 import numba
 import numpy as np
-from numpy.polynomial import Chebyshev, Polynomial
 
-# eʳ to 2e-9, relative, where |r| ≤ ln 2 / 2: below the rounding of float32.
-_POWERS = tuple(
-    np.float32(c)
-    for c in Chebyshev.interpolate(np.exp, 6, [-0.35, 0.35]).convert(kind=Polynomial).coef
-)
-_LOG2E = np.float32(np.log2(np.e))
-# ln 2 in two parts: n times the first, of 15 bits, is exact, and so is what it leaves of x.
-_LN2 = np.float32(np.round(np.log(2) * 2**15) / 2**15)
-_LN2_REST = np.float32(np.log(2) - np.float64(_LN2))
+from ctr_kernels.power import power
+
 _ONE, _ZERO, _TWO = np.float32(1), np.float32(0), np.float32(2)
 # e^-87 is the least power above the denormal numbers: no sum that holds a 1 can tell it from 0.
 _LEAST = np.float32(-87)
@@ -31,22 +22,6 @@ _MAGNITUDE = np.int32(0x7FFFFFFF)
 _REORDERED = {"reassoc", "nsz", "contract"}
 
 
-# Not reordered: the two parts of ln 2 have to stay apart.
-@numba.njit(cache=True, nogil=True, fastmath={"contract"})
-@no_type_check
-def _power(x):
-    """(eʳ − 1, 2ⁿ) of eˣ = 2ⁿ·eʳ, |x| ≤ 87; NaN stays NaN."""
-    n = np.rint(x * _LOG2E)
-    r = (x - n * _LN2) - n * _LN2_REST
-    p = _POWERS[6]
-    p = p * r + _POWERS[5]
-    p = p * r + _POWERS[4]
-    p = p * r + _POWERS[3]
-    p = p * r + _POWERS[2]
-    p = p * r + _POWERS[1]
-    return p * r, np.int32((np.int32(n) + 127) << 23).view(np.float32)
-
-
 @numba.njit(cache=True, nogil=True, fastmath=_REORDERED)
 @no_type_check
 def _cap(row, cap):
@@ -55,7 +30,7 @@ def _cap(row, cap):
         x = _TWO * row[k] / cap
         x = _STEEP if x > _STEEP else x
         x = -_STEEP if x < -_STEEP else x
-        rest, scale = _power(x)
+        rest, scale = power(x)
         less_one = (scale - _ONE) + scale * rest
         row[k] = cap * less_one / (less_one + _TWO)
 
@@ -79,7 +54,7 @@ def _exponentials(row, largest):
     total = _ZERO
     for k in range(row.shape[0]):
         x = row[k] - largest
-        rest, scale = _power(_LEAST if x < _LEAST else x)
+        rest, scale = power(_LEAST if x < _LEAST else x)
         weight = scale + scale * rest
         row[k] = weight
         total += weight
