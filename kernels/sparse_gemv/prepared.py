@@ -1,49 +1,73 @@
 """A sparse product bound to its weights: everything is checked once, a call only computes."""
 
+import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ctr_kernels.op import Backend
+from ctr_kernels.op import Backend, Unsupported
 from ctr_kernels.sparse_gemv.reference import rsparse_gemv, sparse_gemv
-from ctr_kernels.sparse_gemv.rows import Rows
+from ctr_kernels.sparse_gemv.rows import FLOATS, Rows
 
-WIDEST_BATCH = 8
-"""More rows than these are a dense product's work."""
+WIDEST = 8
+"""Rows of a batch at most: of more, nearly every channel is kept by one of them."""
+Run = Callable[[Tensor, Tensor, int], None]
+"""(x, y, batch): reads x, writes all of y."""
 
 
-@dataclass
+@dataclass(frozen=True)
+class Weights:
+    """All arguments of a call but x."""
+
+    rows: Rows
+    threshold: Float[Tensor, " d_in"]
+    down: Float[Tensor, "d_in rank"] | None = None
+    up: Float[Tensor, "rank d_out"] | None = None
+    bias: Float[Tensor, " d_out"] | None = None
+
+
 class Prepared:
     """y_b = W (m_b ∘ x_b) + A B ((1 - m_b) ∘ x_b) + bias for x [*, d_in] of 1 to 8 rows in all.
 
-    More rows are the definition's. `backend` computes; "reference" where none could be bound, and
-    `reason` says why.
+    `backend` computes; where it is "reference", `reason` says why. An x of more rows, of another
+    dtype or in pieces is the definition's, whatever `backend` says.
     """
 
-    rows: Rows
-    threshold: Tensor
-    down: Tensor | None
-    up: Tensor | None
-    bias: Tensor | None
-    backend: Backend = "reference"
-    reason: str = ""
-    threads: int = 1
+    def __init__(self, weights: Weights, x_dtype: torch.dtype, threads: int = 1):
+        self.weights, self.x_dtype, self.threads = weights, x_dtype, threads
+        self.backend: Backend = "reference"
+        self.reason = ""
+        self._d_in, self._d_out = weights.rows.d_in, weights.rows.d_out
+        self._device = weights.rows.device
+        self._most = 0
+        try:
+            self.backend, self._run = _bound(weights, x_dtype, threads)
+            self._most = WIDEST * self._d_in
+        except Unsupported as refused:
+            self.reason = str(refused)
 
     def __call__(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
-        return self.definition(x)
+        size = x.numel()
+        if not 0 < size <= self._most or x.dtype is not self.x_dtype or not x.is_contiguous():
+            return self.definition(x)
+        y = torch.empty((*x.shape[:-1], self._d_out), dtype=self.x_dtype, device=self._device)
+        self._run(x, y, size // self._d_in)
+        return y
 
     def definition(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
-        """The same by mask and dense products, of any number of rows."""
-        flat = x.reshape(-1, self.rows.d_in)
-        if self.down is None or self.up is None:
-            y = sparse_gemv(flat, self.rows, self.threshold)
+        """The same by masks and dense products, of any number of rows."""
+        w, flat = self.weights, x.reshape(-1, self._d_in)
+        wide = flat.double() if x.dtype == torch.float64 else flat.float()
+        if w.down is None or w.up is None:
+            y = sparse_gemv(wide, w.rows, w.threshold)
         else:
-            y = rsparse_gemv(flat, self.rows, self.threshold, self.down, self.up)
-        if self.bias is not None:
-            y = y + self.bias.to(y.dtype)
-        return y.view(*x.shape[:-1], self.rows.d_out)
+            y = rsparse_gemv(wide, w.rows, w.threshold, w.down, w.up)
+        if w.bias is not None:
+            y = y + w.bias.to(y.dtype)
+        return y.to(x.dtype).view(*x.shape[:-1], self._d_out)
 
 
 def prepare(
@@ -58,14 +82,31 @@ def prepare(
 ) -> Prepared:
     """`sparse_gemv`, or with `down` and `up` `rsparse_gemv`, bound to all its arguments but x.
 
-    `threads`: None reads torch's number. `x_dtype`: of the inputs to come (None: that of float
-    rows, float32 for codes). Raises ValueError where the shapes do not go together.
+    The tensors are kept, not copied, where they are contiguous: change W in place and the next
+    call sees it. `threads`: None is torch's number. `x_dtype`: of the inputs to come; None is that
+    of float rows, and float32 for codes. Raises ValueError where shapes do not go together.
     """
     if (down is None) != (up is None):
         raise ValueError("factors: `down` and `up` go together")
-    probe = torch.zeros(1, rows.d_in, dtype=x_dtype or torch.float32, device=rows.device)
+    if bias is not None and bias.shape != (rows.d_out,):
+        raise ValueError(f"bias {tuple(bias.shape)} for {rows.d_out} outputs")
+    kind = x_dtype or (rows.values.dtype if rows.values.is_floating_point() else torch.float32)
+    nothing = torch.zeros(0, rows.d_in, dtype=torch.float32, device=rows.device)
     if down is not None and up is not None:
-        rsparse_gemv(probe[:0], rows, threshold, down, up)
+        rsparse_gemv(nothing, rows, threshold, down, up)
     else:
-        sparse_gemv(probe[:0], rows, threshold)
-    return Prepared(rows, threshold, down, up, bias, "reference", "not bound yet", threads or 1)
+        sparse_gemv(nothing, rows, threshold)
+    weights = Weights(rows, threshold, down, up, bias)
+    return Prepared(weights, kind, threads or torch.get_num_threads())
+
+
+def _bound(weights: Weights, x_dtype: torch.dtype, threads: int) -> tuple[Backend, Run]:
+    """The first kernel's call. Raises Unsupported with the reason where there is none."""
+    if weights.rows.device.type != "cpu":
+        raise Unsupported(f"no kernel for {weights.rows.device.type}")
+    module = "cpu_float" if weights.rows.values.dtype in FLOATS else "cpu_codes"
+    try:
+        kernel = importlib.import_module(f"ctr_kernels.sparse_gemv.{module}")
+    except ImportError as error:
+        raise Unsupported(f"{module} cannot be imported: {error}") from error
+    return "cpu", kernel.bound(weights, x_dtype, threads)
