@@ -68,7 +68,7 @@ def save(
         json.dumps(dict(provenance), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise BadInput(f"provenance: plain JSON values only ({error})") from error
-    with _whole(folder) as partial:
+    with whole_folder(folder) as partial:
         base = _base(partial, form)
         with _standing(model, form, partial) as layers, quiet():
             # As the model names its tensors: what a family renames or merges in its files is
@@ -188,8 +188,11 @@ def _quantizer(model: Any, quantizer: PackedQuantizer | None) -> Iterator[None]:
 
 
 @contextmanager
-def _whole(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` that takes its name when all went well, and is gone when not."""
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder` that takes its name when all went well, and is gone when not.
+
+    Raises OSError, naming `folder`, where the disk refuses.
+    """
     with _clear_errors(folder), ExitStack() as stack:
         folder.parent.mkdir(parents=True, exist_ok=True)
         begun = f".{folder.name}.partial-"

@@ -34,8 +34,8 @@ def write(folder: Path, **says: Any) -> None:
         flush(path)
 
 
-def verify(folder: Path | str) -> dict[str, Any]:
-    """The manifest of a folder whose files are those that were saved.
+def verify(folder: Path | str, again: str = "save the model again") -> dict[str, Any]:
+    """The manifest of a folder whose files are those that were saved; `again`: what to do if not.
 
     Raises BadInput, naming the file, where one is missing or was changed, the manifest included
     where it can no longer be read or names a file outside the folder. A file that was added is
@@ -51,16 +51,16 @@ def verify(folder: Path | str) -> dict[str, Any]:
         content = json.loads(manifest.read_bytes())
         sums = {str(name): str(entry["sha256"]) for name, entry in content["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BadInput(f"{manifest} cannot be read: save the model again") from error
+        raise BadInput(f"{manifest} cannot be read: {again}") from error
     for name, expected in sums.items():
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\0" in name or not path.parts:
             raise BadInput(f"{manifest} names {name!r}, which is no file of its folder: refused")
         file = folder / path
         if not file.is_file():
-            raise BadInput(f"{file} is missing: save the model again")
+            raise BadInput(f"{file} is missing: {again}")
         if sha256([file]) != expected:
-            raise BadInput(f"{file} is not the file that was saved: save the model again")
+            raise BadInput(f"{file} is not the file that was saved: {again}")
     return content
 
 

@@ -1,22 +1,16 @@
 """What linears read on calibration text: raw rows, from which every threshold can be taken."""
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from bridge.decode.places import HEAD
 from bridge.decode.plan import Setting
+from bridge.decode.reading import Ids, Masks, read
 from bridge.decode.reservoir import Reservoir
-from bridge.sites import linears, place, show
-from bridge.stream import evaluating, hooked
 from mech.errors import BadInput
-
-Ids = Int[Tensor, "_batch _seq"]
-Masks = Sequence[Bool[Tensor, "_batch _seq"]]
 
 
 @dataclass(frozen=True)
@@ -68,16 +62,24 @@ class Inputs:
         magnitude: one t for all (TEAL). column: t_j = t / ‖W_:j‖, t the quantile of
         |x_j| ‖W_:j‖ (the release of R-Sparse).
         """
-        d_out, d_in = weight.shape
-        share = 1 - setting.channels(d_out, d_in)
-        if setting.rule == "magnitude":
-            return torch.full((d_in,), self.quantile(name, share))
-        size = weight.detach().float().norm(dim=0).cpu()
-        level = self.quantile(name, share, size)
-        if level < 0:
-            return torch.full((d_in,), level)
-        # A column of zeros adds nothing, and 0 / 0 would keep it.
-        return (level / size).masked_fill(size == 0, float("inf"))
+        share = 1 - setting.channels(*weight.shape)
+        size = column_scale(weight) if setting.rule == "column" else None
+        return levelled(self.quantile(name, share, size), weight.shape[1], size)
+
+
+def column_scale(weight: Float[Tensor, "d_out d_in"]) -> Float[Tensor, " d_in"]:
+    """‖W_:j‖₂, in float32 on the CPU."""
+    return torch.linalg.vector_norm(weight.detach(), dim=0, dtype=torch.float32).cpu()
+
+
+def levelled(
+    level: float, d_in: int, scale: Float[Tensor, " d_in"] | None
+) -> Float[Tensor, " d_in"]:
+    """t_j such that |x_j| > t_j where |x_j| c_j > t; every channel is kept at t = -1."""
+    if scale is None or level < 0:
+        return torch.full((d_in,), level)
+    # A column of zeros adds nothing, and 0 / 0 would keep it.
+    return (level / scale).masked_fill(scale == 0, float("inf"))
 
 
 def quantile(values: Float[Tensor, "*shape"], share: float) -> float:
@@ -89,7 +91,6 @@ def quantile(values: Float[Tensor, "*shape"], share: float) -> float:
     return -1.0 if rank < 1 else float(values.flatten().kthvalue(rank).values)
 
 
-@torch.no_grad()
 def calibrate(
     model: nn.Module,
     batches: Sequence[Ids],
@@ -111,82 +112,25 @@ def calibrate(
     Raises BadInput where an input is not finite, where there is no token to keep, and where
     tokens are to be excluded from experts, which do not know what tokens they see.
     """
-    if exclude is not None and len(exclude) != len(batches):
-        raise BadInput(f"{len(exclude)} masks of excluded tokens for {len(batches)} batches")
-    stood = show(model, linears(model, select))
-    sampling = _Sampling(keep, seed)
-    body = getattr(model, "base_model", model)
-    where = next(model.parameters()).device
-    try:
-        hooks = [(m, "pre", sampling.hook(name)) for name, m in linears(model, select).items()]
-        with hooked(hooks), evaluating(model):
-            for number, ids in enumerate(batches):
-                sampling.begin(ids, None if exclude is None else exclude[number])
-                out = body(input_ids=ids.to(where), use_cache=False)
-                if head:
-                    sampling.take(HEAD, out.last_hidden_state)
-                if advance is not None:
-                    advance(f"batch {number + 1} of {len(batches)}")
-    finally:
-        place(model, stood)
-    return sampling.done()
+    places = torch.cat(
+        [torch.arange(ids.shape[1]).repeat(len(ids)) for ids in batches] or [torch.zeros(0).long()]
+    )
+    drawn = torch.Generator().manual_seed(seed)
+    every = torch.rand(len(places), generator=drawn, dtype=torch.float64)
+    # An expert's keys are its own: it does not know which tokens it was given.
+    other = torch.Generator().manual_seed(seed)
+    reservoirs: dict[str, Reservoir] = {}
 
+    def take(name: str, x: Tensor, which: Tensor | None) -> None:
+        if which is None:
+            keys = torch.rand(len(x), generator=other, dtype=torch.float64)
+            where = torch.full((len(x), 2), -1)
+        else:
+            keys, where = every[which], torch.stack([which, places[which]], 1)
+        reservoirs.setdefault(name, Reservoir(keep)).offer(keys, x, where)
 
-class _Sampling:
-    """Reservoirs by name; of a batch, linears that are given the same tensor share one."""
-
-    def __init__(self, keep: int, seed: int):
-        self.keep, self.generator = keep, torch.Generator().manual_seed(seed)
-        # An expert draws keys of its own, which must not move those that all others share.
-        self.other = torch.Generator().manual_seed(seed)
-        self.reservoirs: dict[str, Reservoir] = {}
-        self.tokens = 0
-        # Readers of one tensor follow each other closely; more of them would fill the memory.
-        self.recent: deque[tuple[Tensor, int, str]] = deque(maxlen=4)
-        self.follows: dict[str, str] = {}
-
-    def begin(self, ids: Ids, excluded: Bool[Tensor, "_batch _seq"] | None) -> None:
-        rows, seq = ids.shape
-        if excluded is not None and excluded.shape != ids.shape:
-            raise BadInput(f"a mask {tuple(excluded.shape)} for tokens {tuple(ids.shape)}")
-        self.keys = torch.rand(ids.numel(), generator=self.generator, dtype=torch.float64)
-        number = torch.arange(self.tokens, self.tokens + ids.numel())
-        self.places = torch.stack([number, torch.arange(seq).repeat(rows)], 1)
-        self.kept = None if excluded is None else ~excluded.flatten().cpu()
-        self.tokens += ids.numel()
-        self.recent.clear()
-
-    def hook(self, name: str):
-        def read(_, args, kwargs):
-            self.take(name, args[0] if args else kwargs["input"])
-
-        return read
-
-    def take(self, name: str, x: Tensor) -> None:
-        version = x._version
-        same = (other for y, v, other in self.recent if y is x and v == version)
-        leader = next(same, name)
-        if self.follows.setdefault(name, leader) != name:
-            return
-        self.recent.append((x, version, name))
-        flat = x.flatten(0, -2)
-        if not bool(flat.isfinite().all()):
-            raise BadInput(f"{name}: what it reads is not finite; try bfloat16 or float32")
-        keys, places = self.keys, self.places
-        if len(flat) != len(keys):
-            if self.kept is not None:
-                raise BadInput(f"{name} does not see all tokens: none can be left out of it")
-            keys = torch.rand(len(flat), generator=self.other, dtype=torch.float64)
-            places = torch.full((len(flat), 2), -1)
-        elif self.kept is not None:
-            keys, places = keys[self.kept], places[self.kept]
-            flat = flat[self.kept.to(flat.device)]
-        if len(flat):
-            self.reservoirs.setdefault(name, Reservoir(self.keep)).offer(keys, flat, places)
-
-    def done(self) -> Inputs:
-        if not self.reservoirs:
-            raise BadInput("there is no calibration token to keep: give more text")
-        own = {n: Read(*r.rows(), seen=r.seen) for n, r in self.reservoirs.items()}
-        read = {name: own[leader] for name, leader in self.follows.items() if leader in own}
-        return Inputs(read)
+    follows = read(model, batches, take, select=select, head=head, exclude=exclude, advance=advance)
+    if not reservoirs:
+        raise BadInput("there is no calibration token to keep: give more text")
+    own = {name: Read(*found.rows(), seen=found.seen) for name, found in reservoirs.items()}
+    return Inputs({name: own[leader] for name, leader in follows.items() if leader in own})

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from bridge.decode.factors import down_up
-from bridge.decode.inputs import Inputs
 from bridge.decode.places import planned
 from bridge.decode.plan import Plan, Setting, read_share
 from bridge.sites import linears
@@ -45,6 +45,22 @@ class Recipe:
                     "fit one for this model (ctr sparsify)"
                 )
         return found
+
+    def save(self, folder: Path | str) -> Path:
+        """Write a new folder, whole or not at all: recipe.json and tensors.safetensors.
+
+        Raises BadInput where the folder exists, OSError where the disk refuses.
+        """
+        from bridge.decode.recipe_file import save
+
+        return save(self, folder)
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "Recipe":
+        """What was saved. Raises BadInput, naming the file, where that is not what lies there."""
+        from bridge.decode.recipe_file import load
+
+        return load(folder)
 
     def read_share(self, model: nn.Module) -> float:
         """Numbers read a token over those of all dense linears of the blocks and the plan."""
@@ -85,10 +101,20 @@ def shapes(model: nn.Module, plan: Plan) -> dict[str, tuple[int, int]]:
     return {n: (m.out_features, m.in_features) for n, m in planned(model, names).items()}
 
 
+class Calibrated(Protocol):
+    """What `fit` asks of a calibration: `Inputs`, or `Streamed` where no rows fit."""
+
+    def rows(self, name: str) -> Float[Tensor, "tokens d_in"]: ...
+
+    def thresholds(
+        self, name: str, weight: Float[Tensor, "d_out d_in"], setting: Setting
+    ) -> Vector: ...
+
+
 def fit(
     model: nn.Module,
     plan: Plan,
-    inputs: Inputs,
+    inputs: Calibrated,
     *,
     provenance: Mapping[str, Any] | None = None,
     advance: Callable[[str], None] | None = None,
