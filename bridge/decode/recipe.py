@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -101,6 +101,7 @@ def shapes(model: nn.Module, plan: Plan) -> dict[str, tuple[int, int]]:
     return {n: (m.out_features, m.in_features) for n, m in planned(model, names).items()}
 
 
+@runtime_checkable
 class Calibrated(Protocol):
     """What `fit` asks of a calibration: `Inputs`, or `Streamed` where no rows fit."""
 
