@@ -45,7 +45,7 @@ def tagged(
     advance: Advance,
 ) -> Tagged:
     """One pass over `ids`; `dense` says where tags are read, None: where this model has sinks."""
-    weights = [_matrix(model, name) for name in names]
+    weights = matrices(model, names)
     scores, where, tags = [], [], []
     begin = 0
     for group in ids.split(measure.AT_ONCE):
@@ -81,6 +81,27 @@ def tags_kept(changed: Tagged, dense: Tagged) -> Ratio:
     )
 
 
+def matrices(
+    model: PreTrainedModel, names: Sequence[str]
+) -> list[Float[np.ndarray, "d_model d_in"]]:
+    """W_O by layer, of linears and of operators that have a matrix."""
+    return [_matrix(model, name) for name in names]
+
+
+def tags_at(
+    block: BlockTrace, W_O: Float[np.ndarray, "d_model d_in"], where: np.ndarray
+) -> Float[np.ndarray, "sinks d_model"]:
+    """v_s W_O[h] at the true entries of `where` [sequences, head, key], in their order."""
+    n_heads, n_kv = block.heads.query.shape[1], block.heads.key.shape[1]
+    sequence, head, key = np.nonzero(where)
+    value = block.heads.value[sequence, head // (n_heads // n_kv), key]
+    by_head = W_O.T.reshape(n_heads, value.shape[-1], -1)
+    tags = np.zeros((len(head), by_head.shape[-1]), value.dtype)
+    for one in np.unique(head):
+        tags[head == one] = value[head == one] @ by_head[one]
+    return tags
+
+
 def _read(
     block: BlockTrace, weights: Sequence[np.ndarray], dense: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -91,14 +112,7 @@ def _read(
         where = sinks.sinks(alpha, measure.EPSILON) & counted
     else:
         where = dense[block.layer]
-    n_heads, n_kv = block.heads.query.shape[1], block.heads.key.shape[1]
-    sequence, head, key = np.nonzero(where)
-    value = block.heads.value[sequence, head // (n_heads // n_kv), key]
-    W_O = weights[block.layer].T.reshape(n_heads, value.shape[-1], -1)
-    tags = np.zeros((len(head), W_O.shape[-1]), value.dtype)
-    for one in np.unique(head):
-        tags[head == one] = value[head == one] @ W_O[one]
-    return alpha, where, tags
+    return alpha, where, tags_at(block, weights[block.layer], where)
 
 
 def _matrix(model: PreTrainedModel, name: str) -> Float[np.ndarray, "d_model d_in"]:

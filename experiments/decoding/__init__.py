@@ -1,0 +1,1 @@
+"""What decoding that reads less costs and gains: speed, perplexity, sinks."""
