@@ -10,8 +10,10 @@ from ctr_kernels.sparse_gemv.rows import Rows as Rows
 sparse_gemv = Op(
     reference=_sparse_gemv,
     cpu=deferred("ctr_kernels.sparse_gemv.cpu", _sparse_gemv),
+    triton=deferred("ctr_kernels.sparse_gemv.triton", _sparse_gemv),
 )
 rsparse_gemv = Op(
     reference=_rsparse_gemv,
     cpu=deferred("ctr_kernels.sparse_gemv.cpu", _rsparse_gemv),
+    triton=deferred("ctr_kernels.sparse_gemv.triton", _rsparse_gemv),
 )

@@ -102,11 +102,11 @@ def prepare(
 
 def _bound(weights: Weights, x_dtype: torch.dtype, threads: int) -> tuple[Backend, Run]:
     """The first kernel's call. Raises Unsupported with the reason where there is none."""
-    if weights.rows.device.type != "cpu":
-        raise Unsupported(f"no kernel for {weights.rows.device.type}")
-    module = "cpu_float" if weights.rows.values.dtype in FLOATS else "cpu_codes"
+    backend: Backend = "cpu" if weights.rows.device.type == "cpu" else "triton"
+    of_floats = weights.rows.values.dtype in FLOATS
+    module = "triton" if backend == "triton" else "cpu_float" if of_floats else "cpu_codes"
     try:
         kernel = importlib.import_module(f"ctr_kernels.sparse_gemv.{module}")
     except ImportError as error:
         raise Unsupported(f"{module} cannot be imported: {error}") from error
-    return "cpu", kernel.bound(weights, x_dtype, threads)
+    return backend, kernel.bound(weights, x_dtype, threads)
