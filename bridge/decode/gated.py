@@ -12,7 +12,7 @@ from ctr_kernels.sparse_gemv.prepared import Prepared, prepare
 from ctr_kernels.sparse_gemv.reference import active
 from ctr_kernels.sparse_gemv.rows import Rows
 
-Factor = Float[Tensor, "rows columns"]
+Factor = Float[Tensor, "_rows _columns"]
 
 
 class Gated(Operator):
@@ -73,7 +73,7 @@ class Gated(Operator):
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
         if self.phase.step and self.prepared is not None and not x.requires_grad:
             if self.count:
-                self._counted(active(x.reshape(-1, x.shape[-1]), self.threshold))
+                self._counted(self._active(x))
             return self.prepared(x if x.is_contiguous() else x.contiguous())
         return self._plain(x)
 
@@ -82,7 +82,7 @@ class Gated(Operator):
         if 0 < self.phase.seq <= self.phase.dense:
             return nn.functional.linear(x, self.weight, self.bias)
         dense = self._dense_tokens(x)
-        gated = active(x, self.threshold)
+        gated = self._active(x)
         if self.count:
             self._counted(gated if dense is None else gated[~dense.expand(x.shape[:-1])])
         kept = gated if dense is None else gated | dense[..., None]
@@ -104,6 +104,9 @@ class Gated(Operator):
             return None
         mask = torch.arange(self.phase.seq, device=x.device) < self.phase.dense
         return mask[-x.shape[-2] :] if x.dim() > 2 else mask.repeat(self.phase.batch)
+
+    def _active(self, x: Tensor) -> Tensor:
+        return active(x.reshape(-1, x.shape[-1]), self.threshold).view(x.shape)
 
     def _counted(self, gated: Tensor) -> None:
         self._kept += gated.sum()

@@ -69,7 +69,7 @@ class Inputs:
 
 def column_scale(weight: Float[Tensor, "d_out d_in"]) -> Float[Tensor, " d_in"]:
     """‖W_:j‖₂, in float32 on the CPU."""
-    return torch.linalg.vector_norm(weight.detach(), dim=0, dtype=torch.float32).cpu()
+    return torch.linalg.vector_norm(weight.detach().float(), dim=0).cpu()
 
 
 def levelled(

@@ -15,7 +15,8 @@ from bridge.decode.plan import Plan, Setting, read_share
 from bridge.sites import linears
 from mech.errors import BadInput
 
-Vector = Float[Tensor, " size"]
+Vector = Float[Tensor, " _size"]
+Factor = Float[Tensor, "_rows _columns"]  # sizes differ from linear to linear
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Recipe:
 
     plan: Mapping[str, Setting]
     thresholds: Mapping[str, Vector]
-    down: Mapping[str, Float[Tensor, "d_in rank"]]
-    up: Mapping[str, Float[Tensor, "rank d_out"]]
+    down: Mapping[str, Factor]
+    up: Mapping[str, Factor]
     likeness: Mapping[str, Vector]
     bias: Mapping[str, Vector] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -79,7 +80,7 @@ def likeness(weight: Float[Tensor, "d_out d_in"]) -> Vector:
     # A prime step meets every part of rows and columns; products of sizes stay below 2^63.
     flat = torch.arange(SAMPLED) * 2654435761 % (d_out * d_in)
     some = weight.detach()[flat // d_in, flat % d_in].float().cpu()
-    norm = torch.linalg.vector_norm(weight.detach(), dtype=torch.float32).cpu()
+    norm = torch.linalg.vector_norm(weight.detach().float()).cpu()
     return torch.cat([torch.tensor([d_out, d_in]).float(), norm[None], some])
 
 
