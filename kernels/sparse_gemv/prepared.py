@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ctr_kernels.op import Backend, Unsupported
 from ctr_kernels.sparse_gemv.reference import rsparse_gemv, sparse_gemv
-from ctr_kernels.sparse_gemv.rows import FLOATS, Rows
+from ctr_kernels.sparse_gemv.rows import Rows
 
 WIDEST = 8
 """Rows of a batch at most: of more, nearly every channel is kept by one of them."""
@@ -103,7 +103,7 @@ def prepare(
 def _bound(weights: Weights, x_dtype: torch.dtype, threads: int) -> tuple[Backend, Run]:
     """The first kernel's call. Raises Unsupported with the reason where there is none."""
     backend: Backend = "cpu" if weights.rows.device.type == "cpu" else "triton"
-    of_floats = weights.rows.values.dtype in FLOATS
+    of_floats = weights.rows.values.is_floating_point()
     module = "triton" if backend == "triton" else "cpu_float" if of_floats else "cpu_codes"
     try:
         kernel = importlib.import_module(f"ctr_kernels.sparse_gemv.{module}")
