@@ -37,6 +37,11 @@ _MODELS = {
         "Does the fast OATS reach the error of its definition, and at what cost?",
         'ctr oats smollm2 --select "layers.14.*" --out out/oats-both',
     ),
+    "decode": Command(
+        "experiments.decoding.speed",
+        "Is decoding that reads less faster end to end, and what does it predict?",
+        "ctr decode smollm2 --text wiki.txt --sparsity 0.5 --rows weights int8",
+    ),
     "perplexity": Command(
         "experiments.perplexity",
         "How well does a model predict a text?",
@@ -83,6 +88,16 @@ _PROBES = {
         "experiments.protect",
         "Does compression that knows the sinks keep more of them at equal budget?",
         "ctr experiment protect smollm2 --text wiki.txt --sparsities 0.6 0.7",
+    ),
+    "experiment activation": Command(
+        "experiments.decoding.activation",
+        "How well does a model predict that reads 30 to 60% of its weights? All methods. Resumable.",
+        "ctr experiment activation smollm2 --text wiki.txt --sparsities 0.5 0.7",
+    ),
+    "experiment sparse-sinks": Command(
+        "experiments.decoding.sinks",
+        "What do R-Sparse and TEAL do to sinks, and what is knowing them worth? Resumable.",
+        "ctr experiment sparse-sinks smollm2 --text wiki.txt --sparsities 0.5 0.7",
     ),
     "experiment toggles": Command(
         "experiments.toggles",

@@ -11,6 +11,8 @@ from bridge.decode.gated import Gated
 
 Bound = Callable[[], np.ndarray]
 """Computes y of the x that it was bound to; y [batch, d_out] as compiled code reads it."""
+Bind = Callable[[nn.Module, Tensor], Bound]
+"""A linear, and the memory that it reads."""
 
 
 def bits(x: Tensor) -> np.ndarray:
@@ -21,23 +23,10 @@ def bits(x: Tensor) -> np.ndarray:
 def bound(module: nn.Module, x: Float[Tensor, "batch d_in"]) -> Bound:
     """`module` of `x`, whose memory is read anew at every call."""
     if isinstance(module, Gated) and module.prepared is not None and not module.count:
-        return _called(module.prepared, x)
-    if isinstance(module, nn.Linear) and module.bias is None and len(x) == 1:
-        return _product(module.weight.detach(), x)
-    return _called(module, x)
+        return written(module.prepared, x)
+    return written(module, x)
 
 
-def _called(module: Callable[[Tensor], Tensor], x: Tensor) -> Bound:
-    return lambda: bits(module(x))
-
-
-def _product(weight: Tensor, x: Tensor) -> Bound:
-    """W x into memory that stays: allocating y would cost what a small product does."""
-    y = torch.zeros(1, len(weight), dtype=x.dtype)
-    turned, array = weight.mT, bits(y)
-
-    def product() -> np.ndarray:
-        torch.mm(x, turned, out=y)
-        return array
-
-    return product
+def written(function: Callable[[Tensor], Tensor], x: Float[Tensor, "batch d_in"]) -> Bound:
+    """`function` of `x`."""
+    return lambda: bits(function(x))

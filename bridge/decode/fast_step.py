@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from bridge.decode.fast_cache import Held
-from bridge.decode.fast_linear import Bound, bits, bound
+from bridge.decode.fast_linear import Bind, Bound, bits, bound
 from bridge.decode.fast_shape import POSITIONS, Shape, angles
 from ctr_kernels.one_token import cpu
 from mech.blocks import decoder_blocks
@@ -35,10 +35,10 @@ class Step:
 
     Norms, sums over the stream, rotation and attention in float32, the stream too; what linears
     read and write, keys and values in the model's dtype. All memory is bound once, for `batch`
-    sequences.
+    sequences; `bind` says how a linear is called.
     """
 
-    def __init__(self, model: nn.Module, shape: Shape, batch: int):
+    def __init__(self, model: nn.Module, shape: Shape, batch: int, bind: Bind = bound):
         self.model, self.shape, self.batch = model, shape, batch
 
         def memory(width: int, dtype: torch.dtype = shape.dtype) -> Tensor:
@@ -53,9 +53,9 @@ class Step:
         self._scores = np.zeros(0, F4)
         self._seen = np.zeros((batch, 0), np.bool_)
         self._angles = angles(model, POSITIONS)
-        self.blocks = [_bound(block, x, mixed, hidden) for block in decoder_blocks(model)]
+        self.blocks = [_bound(block, bind, x, mixed, hidden) for block in decoder_blocks(model)]
         self._norm = _weight(model.get_submodule("model.norm"))
-        self.head = bound(model.get_submodule("lm_head"), x)
+        self.head = bind(model.get_submodule("lm_head"), x)
         self._embedding = model.get_input_embeddings().weight.detach()  # type: ignore[operator]
 
     def __call__(
@@ -114,9 +114,9 @@ class Step:
         return self._seen, self._scores
 
 
-def _bound(block: nn.Module, x: Tensor, mixed: Tensor, hidden: Tensor) -> Block:
+def _bound(block: nn.Module, bind: Bind, x: Tensor, mixed: Tensor, hidden: Tensor) -> Block:
     def of(path: str, read: Tensor) -> Bound:
-        return bound(block.get_submodule(path), read)
+        return bind(block.get_submodule(path), read)
 
     return Block(
         before=_weight(block.get_submodule("input_layernorm")),
