@@ -12,9 +12,9 @@ from transformers import PreTrainedModel
 from bridge.allocate.sinks import sink_scores
 from bridge.decode import sinks as decode_sinks
 from bridge.decode.factors import down_up
-from bridge.decode.inputs import calibrate
+from bridge.decode.inputs import calibrate, quantile
 from bridge.decode.plan import Plan, Setting
-from bridge.sink_tokens import sink_labels
+from bridge.sink_tokens import ORDINARY, sink_labels
 from bridge.sites import linears
 from experiments import measure, tags_kept
 from experiments.decoding.gates import gated
@@ -140,16 +140,16 @@ def _read(work: Work, spent: Spending, shares: Mapping[str, float]) -> dict[str,
 
 
 def shifts(work: Work, sparsity: float) -> list[Shift]:
-    """How far thresholds move when sinks are left out of the calibration (TEAL's rule)."""
-    plan = dict.fromkeys(work.linears, Setting(sparsity))
-    plain, excluded = (
-        Spending(work.linears, plan, {}, work.calibration, way, 0.0) for way in (PLAIN, "excluded")
-    )
-    before, after = (s.keeps(s.channels()) for s in (plain, excluded))
+    """How far TEAL's thresholds move when sinks are left out of the calibration."""
+    inputs, ordinary = work.calibration.inputs, (work.calibration.labels == ORDINARY).flatten()
     moved: dict[str, list[float]] = {}
+    ratios: dict[int, float] = {}
     for name in work.linears:
-        ratio = float(after[name].threshold[0] / before[name].threshold[0])
-        moved.setdefault(name.rsplit(".", 1)[1], []).append(ratio)
+        read = inputs.read[name]
+        if id(read) not in ratios:
+            rows = read.rows[ordinary[read.places[:, 0]]]
+            ratios[id(read)] = quantile(rows.abs(), sparsity) / inputs.quantile(name, sparsity)
+        moved.setdefault(name.rsplit(".", 1)[1], []).append(ratios[id(read)])
     return [Shift(sparsity, role, float(np.mean(r)), min(r), max(r)) for role, r in moved.items()]
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from experiments.decoding.sinks import Result
 
 NAMES = {"teal": "TEAL", "rsparse": "R-Sparse", "rsparse-moment": "R-Sparse, least output error"}
-AWARE = ("excluded", "first", "sinks", "floor", "always", "makers")
+AWARE = ("first", "sinks", "floor", "always", "makers")
 
 
 def sections(result: "Result") -> list[Section]:
@@ -50,7 +50,7 @@ def starved(result: "Result") -> str:
         f"bytes for an ordinary token, {first} for a first token, {later} for a later sink (a "
         "massive activation makes all other channels small once the norm has divided by it). "
         f"Leaving sinks out of the calibration moves thresholds by {mean:+.2%} on average, by "
-        f"{most:.1%} at most."
+        f"{most:.1%} at most; at equal bytes not at all."
     )
 
 
@@ -136,7 +136,8 @@ def _shifts(result: "Result") -> Table:
         ("not read", "linear", "mean", "least", "most"),
         rows,
         "Thresholds on |x| from ordinary tokens alone over those from all tokens, by kind of "
-        f"linear. Of the held-out tokens {_counted(result)}.",
+        f"linear. At equal bytes both are one threshold: the share says where it lies. Of the "
+        f"held-out tokens {_counted(result)}.",
     )
 
 

@@ -39,8 +39,6 @@ class Calibration:
         late = torch.arange(seq).expand_as(self.labels) >= int(seq * sparse_from)
         dense = dense_tokens(way, self.labels) & late
         share = float(dense.sum() / late.sum())
-        if way == "excluded":
-            dense = (self.labels != ORDINARY) & late
         return (late & ~dense).flatten(), share
 
 

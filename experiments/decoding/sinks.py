@@ -20,13 +20,12 @@ if TYPE_CHECKING:  # torch is imported when the question is asked, not for --hel
 
 Method = Literal["teal", "rsparse", "rsparse-moment"]
 Way = Literal[
-    "excluded", "first", "sinks", "tokens", "floor", "always", "always-random", "makers",
-    "shuffled", "top", "random", "noise",
+    "first", "sinks", "tokens", "floor", "always", "always-random", "makers", "shuffled", "top",
+    "random", "noise",
 ]  # fmt: skip
 PLAIN = "plain"
 WAYS: dict[str, str] = {
     PLAIN: "plain",
-    "excluded": "thresholds from ordinary tokens",
     "first": "first token dense",
     "sinks": "first and later sinks dense",
     "tokens": "control: as many ordinary tokens dense",
@@ -67,8 +66,8 @@ class Config:
     """teal: |x| above a threshold. rsparse: |x| times the column's norm, 5% of what is read for
     a low-rank term (plain SVD; rsparse-moment: least output error)."""
     ways: tuple[Way, ...] = (
-        "excluded", "first", "sinks", "tokens", "floor", "always", "always-random", "makers",
-        "shuffled", "top", "random", "noise",
+        "first", "sinks", "tokens", "floor", "always", "always-random", "makers", "shuffled",
+        "top", "random", "noise",
     )  # fmt: skip
     """Ways of spending the same bytes, for the first of the methods; the others are plain."""
     sparse_from: tuple[float, ...] = (0.0, 0.5)
