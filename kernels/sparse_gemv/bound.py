@@ -1,5 +1,6 @@
 """Tensors become a frame of addresses, a compiled function a call with nothing left to check."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,14 @@ from torch import Tensor
 from ctr_kernels.op import Unsupported
 from ctr_kernels.sparse_gemv.frame import FRAME, PASS, SCRATCH, layout
 from ctr_kernels.sparse_gemv.prepared import Run, Weights
+from ctr_kernels.sparse_gemv.rows import Rows
 
 TAGS = {torch.float32: np.float32, torch.bfloat16: np.uint16, torch.float16: np.int16}
 """What lies in memory, as `vector` wants to be told."""
 SHORT = 2048
 """Bytes: of shorter rows threads do not share out the outputs but the channels."""
+Fitted = Callable[[np.ndarray, Rows], tuple[np.ndarray, list[Tensor]]]
+"""The frame as a kernel wants it, and the tensors that it added."""
 WIDEST_LAYER = 2**31 - 64
 """Channels are listed in 32 bits."""
 
@@ -27,6 +31,7 @@ def bind(
     alone: Any,
     together: Any,
     tags: tuple[type, ...],
+    fitted: Fitted | None = None,
 ) -> Run:
     """`alone` or `together`, numba functions of (x, y, batch, frame, scratch, *tags), as a `Run`.
 
@@ -39,6 +44,9 @@ def bind(
     if max(weights.rows.d_in, weights.rows.d_out) > WIDEST_LAYER:
         raise Unsupported(f"at most {WIDEST_LAYER} channels")
     frame, held = _frame(weights, threads)
+    if fitted is not None:
+        frame, more = fitted(frame, weights.rows)
+        held += more
     function = alone if threads == 1 else together
     numbers = (types.int64,) * 5
     signature = (*numbers, *(typeof(t) for t in tags))
