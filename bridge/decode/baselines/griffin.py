@@ -16,6 +16,7 @@ from bridge.stream import hooked
 from mech.errors import BadInput
 
 Mode = Literal["topk", "sample", "topk-sample", "random", "magnitude"]
+MODES = ("topk", "sample", "topk-sample", "random", "magnitude")
 Scores = Float[Tensor, "batch d_mlp"]
 
 

@@ -1,0 +1,63 @@
+"""Plans and recipes that a search wrote, as `activation` compares them."""
+
+import json
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from torch import nn
+
+from bridge.decode.plan import Plan, Setting, read_share
+from bridge.decode.recipe import Recipe
+from experiments.decoding.activation_ways import Given, Made, Shapes, of_plan
+from mech.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file's plan; share: numbers read a token over the dense ones'. A recipe is not refitted."""
+
+    name: str
+    plan: Plan
+    share: float
+    digest: str
+    recipe: Recipe | None = None
+
+    def made(self, given: Given) -> Made:
+        """Fitted to the inputs, or as it was saved."""
+        if self.recipe is None:
+            return of_plan(given, self.plan)
+        return Made(self.share, self.recipe)
+
+
+def read(file: Path, model: nn.Module, shapes: Shapes) -> Found:
+    """A plan (JSON: settings by name, or under "plan") or a recipe (a folder), for this model.
+
+    A recipe's bias is d_out numbers more. Raises BadInput where it is neither, or of another model.
+    """
+    if file.is_dir():
+        recipe = Recipe.load(file)
+        recipe.check(model)
+        extra = sum(len(bias) for bias in recipe.bias.values())
+        share = read_share(recipe.plan, shapes) + extra / sum(a * b for a, b in shapes.values())
+        digest = sha256(b"".join(sha256(f.read_bytes()).digest() for f in _files(file)))
+        return Found(file.name, recipe.plan, share, digest.hexdigest()[:16], recipe)
+    try:
+        text = file.read_bytes()
+        says = json.loads(text)
+        fields = says.get("plan", says)
+        plan = {name: Setting(**setting) for name, setting in fields.items()}
+    except OSError as error:
+        raise BadInput(f"cannot read {file}: {error.strerror}") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise BadInput(
+            f"{file} is no plan: JSON with a setting (sparsity, alpha, rule, factors) a linear"
+        ) from error
+    unknown = [name for name in plan if name not in shapes]
+    if unknown:
+        raise BadInput(f"{file} names {unknown[0]}, which the model has not: it is of another one")
+    return Found(file.stem, plan, read_share(plan, shapes), sha256(text).hexdigest()[:16])
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file())
