@@ -43,7 +43,7 @@ def bind(
         raise Unsupported(f"inputs in float32, bfloat16 or float16, not {x_dtype}")
     if max(weights.rows.d_in, weights.rows.d_out) > WIDEST_LAYER:
         raise Unsupported(f"at most {WIDEST_LAYER} channels")
-    frame, held = _frame(weights, threads)
+    frame, held = frame_of(weights, threads)
     if fitted is not None:
         frame, more = fitted(frame, weights.rows)
         held += more
@@ -67,7 +67,7 @@ def factor_tag(weights: Weights, otherwise: type) -> type:
     return otherwise if weights.up is None else TAGS.get(weights.up.dtype, np.float32)
 
 
-def _frame(weights: Weights, threads: int) -> tuple[np.ndarray, list[Tensor]]:
+def frame_of(weights: Weights, threads: int) -> tuple[np.ndarray, list[Tensor]]:
     """The frame, and the tensors that its addresses point into."""
     rows = weights.rows
     held = {"values": rows.values, "threshold": weights.threshold.float().contiguous()}
