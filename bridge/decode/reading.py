@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from bridge.decode.places import HEAD
+from bridge.decode.places import head as head_linear
 from bridge.sites import linears, place, show
 from bridge.stream import evaluating, hooked
 from mech.errors import BadInput
@@ -45,12 +46,14 @@ def read(
     body = getattr(model, "base_model", model)
     where = next(model.parameters()).device
     try:
-        found = linears(model, select)
+        found: dict[str, nn.Module] = dict(linears(model, select))
+        if head and body is model:  # a family without a body of its own
+            found[HEAD] = head_linear(model)
         with hooked([(m, "pre", passing.hook(n)) for n, m in found.items()]), evaluating(model):
             for number, ids in enumerate(batches):
                 passing.begin(ids, None if exclude is None else exclude[number])
                 out = body(input_ids=ids.to(where), use_cache=False)
-                if head:
+                if head and body is not model:
                     passing.on(HEAD, out.last_hidden_state)
                 if advance is not None:
                     advance(f"batch {number + 1} of {len(batches)}")

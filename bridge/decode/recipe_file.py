@@ -71,13 +71,13 @@ def load(folder: Path | str) -> Recipe:
 
 
 def _setting(fields: Mapping[str, Any]) -> Setting:
-    setting = Setting(**fields)
-    if setting.rule not in get_args(Rule) or setting.factors not in get_args(Factors):
+    rule, factors = fields["rule"], fields["factors"]
+    if rule not in get_args(Rule) or factors not in get_args(Factors):
         raise BadInput(
-            f"a recipe with rule {setting.rule!r} and factors {setting.factors!r}: this version "
-            f"knows {', '.join(get_args(Rule))}; {', '.join(get_args(Factors))}"
+            f"a recipe with rule {rule!r} and factors {factors!r}: this version knows "
+            f"{', '.join(get_args(Rule))}; {', '.join(get_args(Factors))}"
         )
-    return setting
+    return Setting(**fields)
 
 
 def _check(plan: Mapping[str, Setting], parts: Mapping[str, Mapping[str, Tensor]]) -> None:
