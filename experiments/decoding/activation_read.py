@@ -14,6 +14,8 @@ from torch import Tensor
 from bridge.compress import compress
 from bridge.decode.baselines import greedy
 from bridge.decode.inputs import Inputs, calibrate
+from bridge.decode.recipe import Recipe
+from bridge.decode.settled import settled
 from bridge.evaluate import TokenLosses, definition, token_losses
 from bridge.fold import folded
 from bridge.methods.gptq import GPTQ
@@ -94,9 +96,18 @@ class Work:
     def given(self) -> activation_ways.Given:
         """What methods ask for."""
         return activation_ways.Given(
-            self.loaded.model, self.shapes, lambda: self.read, lambda: self.paths,
+            self.loaded.model, self.shapes, lambda: self.read, lambda: self.paths, self._settled,
             self.config.phases, self.config.seed,
         )  # fmt: skip
+
+    def _settled(self, recipe: Recipe) -> Recipe:
+        config, rounds = self.config, self.config.settle
+        batches = self.calibration.split(measure.AT_ONCE)
+        with self.progress.task("settle", rounds * len(batches)) as advance:
+            return settled(
+                self.loaded.model, recipe, batches, rounds=rounds, keep=config.amounts.keep,
+                sparse_from=config.sparse_from, seed=config.seed, advance=advance,
+            )  # fmt: skip
 
     @cached_property
     def read(self) -> Inputs:
@@ -214,6 +225,8 @@ def _key(work: Work, variant: Variant) -> dict[str, Any]:
         "sparse_from": config.sparse_from,
         "windows": _digest(work.windows),
     }
+    if config.settle:
+        more["settle"] = config.settle
     if variant.plan:
         more["plan"] = work.found_plans[variant].digest
     if variant.method == "multi-phase":

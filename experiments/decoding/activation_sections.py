@@ -36,6 +36,8 @@ def _setting(result: "Result") -> str:
     words = f"The dense model's perplexity is {dense.ppl:.4g}"
     if result.before is not None:
         words += f" in INT4 (groups of 128, GPTQ), {result.before:.4g} before"
+    if result.config.settle:
+        words += "; thresholds are of what linears read in the sparse model"
     gated = result.config.sparse_from
     if gated:
         return words + f"; the first {effects.percent(gated)} of a window is dense."

@@ -29,8 +29,13 @@ class Given:
     shapes: Shapes
     inputs: Callable[[], Inputs]
     paths: Callable[[], list[list[greedy.Raised]]]
+    settle: Callable[[Recipe], Recipe]
     phases: int = 4
     seed: int = 0
+
+    def fitted(self, plan: Plan) -> Recipe:
+        """A recipe of the plan, settled where that was asked for."""
+        return self.settle(fit(self.model, plan, self.inputs()))
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ def made(given: Given, method: str, sparsity: float) -> Made:
 
 def of_plan(given: Given, plan: Plan) -> Made:
     """A plan, fitted to the inputs."""
-    return Made(read_share(plan, given.shapes), fit(given.model, plan, given.inputs()))
+    return Made(read_share(plan, given.shapes), given.fitted(plan))
 
 
 @dataclass
@@ -144,7 +149,7 @@ def _cats(given: Given, sparsity: float, elsewhere: float, *, whole: bool) -> Ma
         density = neurons(mlps, given.shapes, 1 - sparsity, skipped=("up", "down"))
     else:
         rest = [name for name in given.shapes if name not in skipped]
-        recipe = fit(given.model, plans.teal(rest, elsewhere), given.inputs())
+        recipe = given.fitted(plans.teal(rest, elsewhere))
     levels = cats.thresholds(
         given.model, given.inputs(), dict.fromkeys((mlp.name for mlp in mlps), density)
     )

@@ -127,6 +127,7 @@ def test_a_second_run_reads_what_the_first_has_measured(config, result, monkeypa
     assert repr(activation.run(config, Progress()).judged) == repr(result.judged)
     for other in (
         replace(config, sparse_from=0.5),
+        replace(config, settle=1),
         replace(config, seed=1),
         replace(config, amounts=replace(TINY, keep=100)),
         replace(config, methods=("multi-phase",), phases=2, plans=()),
@@ -147,6 +148,14 @@ def test_after_a_prompt_griffin_is_there_and_every_mode_is_its_own(config):
     for j in found.judged[3:]:
         assert j.read == pytest.approx(0.5, abs=0.01)
     assert "the first 24 tokens of a window are dense" in found.definition
+
+
+def test_settled_thresholds_read_what_the_budget_says(config, result):
+    few = replace(config, settle=4, methods=("teal", "sparse"), plans=(), sparsities=(0.7,))
+    found = activation.run(few, Progress())
+    before = {j.variant: j.read for j in result.judged}
+    for j in found.judged[1:]:
+        assert abs(j.read - 0.3) < abs(before[j.variant] - 0.3) / 2
 
 
 def test_int4_is_where_everything_starts_from(config, result):

@@ -1,0 +1,85 @@
+"""Thresholds of what linears read in the sparse model, so that the budget is what is read."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from bridge.decode.gated import Gated
+from bridge.decode.inputs import calibrate
+from bridge.decode.phase import Phase
+from bridge.decode.places import HEAD
+from bridge.decode.reading import Ids
+from bridge.decode.recipe import Recipe
+from bridge.stream import hooked
+
+
+def settled(
+    model: nn.Module,
+    recipe: Recipe,
+    batches: Sequence[Ids],
+    *,
+    rounds: int = 2,
+    sparse_from: float = 0.0,
+    keep: int = 2048,
+    seed: int = 0,
+    advance: Callable[[str], None] | None = None,
+) -> Recipe:
+    """t ← the quantiles of the inputs in the model that is gated by t, `rounds` times.
+
+    Thresholds of the dense model's inputs read less than the plan allows: what linears read
+    behind others that leave something out is smaller. All linears are settled at once, so that
+    a few rounds are needed; behind dense linears one changes nothing. Factors and biases stay.
+    Only tokens from ⌊T sparse_from⌋ of a sequence of T count. Errors as in `calibrate`.
+    """
+    linears = recipe.check(model)
+    for _ in range(rounds):
+        exclude = None
+        if int(max(ids.shape[1] for ids in batches) * sparse_from):
+            exclude = [_dense(ids, sparse_from) for ids in batches]
+        with _answering(model, recipe, linears, sparse_from):
+            inputs = calibrate(
+                model, batches, keep=keep, seed=seed, exclude=exclude, head=HEAD in recipe.plan,
+                advance=advance,
+            )  # fmt: skip
+        thresholds = {
+            name: inputs.thresholds(name, linear.weight, recipe.plan[name])
+            for name, linear in linears.items()
+        }
+        recipe = replace(recipe, thresholds=thresholds)
+    return recipe
+
+
+def _dense(ids: Ids, sparse_from: float) -> torch.Tensor:
+    mask = torch.zeros(ids.shape, dtype=torch.bool)
+    mask[:, : int(ids.shape[1] * sparse_from)] = True
+    return mask
+
+
+@contextmanager
+def _answering(
+    model: nn.Module, recipe: Recipe, linears: dict[str, nn.Linear], sparse_from: float
+) -> Iterator[None]:
+    """Linears answer as if gated, but stand where they stood: what they read can be sampled."""
+    phase = Phase(sparse_from)
+
+    def hook(name: str, linear: nn.Linear) -> Any:
+        gated = Gated(
+            linear,
+            phase,
+            recipe.thresholds[name],
+            recipe.down.get(name),
+            recipe.up.get(name),
+            recipe.bias.get(name),
+        )
+        return lambda _, args, __: gated(args[0])
+
+    watching = phase.watching(model)
+    try:
+        with hooked([(m, "post", hook(name, m)) for name, m in linears.items()]):
+            yield
+    finally:
+        watching.remove()
