@@ -37,10 +37,20 @@ _MODELS = {
         "Does the fast OATS reach the error of its definition, and at what cost?",
         'ctr oats smollm2 --select "layers.14.*" --out out/oats-both',
     ),
+    "sparsify": Command(
+        "experiments.decoding.sparsify",
+        "A recipe for decoding that reads less: what does it cost? It is saved for others.",
+        "ctr sparsify smollm2 recipes/60 --sparsity 0.6 --alpha 0.95 --factors moment",
+    ),
     "decode": Command(
         "experiments.decoding.speed",
         "Is decoding that reads less faster end to end, and what does it predict?",
         "ctr decode smollm2 --text wiki.txt --sparsity 0.5 --rows weights int8",
+    ),
+    "search": Command(
+        "experiments.decoding.search",
+        "Which linear should read how much? Plans of one budget, judged on held-out text.",
+        "ctr search smollm2 --text wiki.txt --sparsity 0.6 --save plans/60",
     ),
     "perplexity": Command(
         "experiments.perplexity",
