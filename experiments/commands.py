@@ -47,6 +47,11 @@ _MODELS = {
         "Is decoding that reads less faster end to end, and what does it predict?",
         "ctr decode smollm2 --text wiki.txt --sparsity 0.5 --rows weights int8",
     ),
+    "bench": Command(
+        "experiments.bench",
+        "Are the sparse products faster than the best dense one, by as much as they read less?",
+        "ctr bench --shapes 4096x4096 --dtypes float32 bfloat16 --threads 1 2",
+    ),
     "search": Command(
         "experiments.decoding.search",
         "Which linear should read how much? Plans of one budget, judged on held-out text.",

@@ -8,7 +8,8 @@ so a thread sends its own share of it through both factors.
 from typing import no_type_check
 
 import torch
-from numba import carray, njit, prange
+from numba import njit, prange
+from numba.np.numpy_support import carray
 
 from ctr_kernels.op import Unsupported
 from ctr_kernels.sparse_gemv.bound import TAGS, bind, factor_tag

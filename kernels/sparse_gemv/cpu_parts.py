@@ -20,6 +20,7 @@ from ctr_kernels.sparse_gemv.vector import (
     number,
     ones,
     packed,
+    prefetch,
     put,
     read_rows,
     read_rows_tail,
@@ -30,6 +31,8 @@ from ctr_kernels.sparse_gemv.vector import (
 )
 
 F4 = np.float32
+AHEAD = 2048
+"""Bytes: the best of 512 to 4096 where rows are long, and no row is asked for too early."""
 
 
 @njit(nogil=True)
@@ -130,18 +133,48 @@ def weights_at(x):
 
 @njit(nogil=True)
 @no_type_check
+def ahead(rows, offset):
+    """Ask for a line of every row of a pass."""
+    prefetch(rows[0] + offset)
+    prefetch(rows[1] + offset)
+    prefetch(rows[2] + offset)
+    prefetch(rows[3] + offset)
+    prefetch(rows[4] + offset)
+    prefetch(rows[5] + offset)
+    prefetch(rows[6] + offset)
+    prefetch(rows[7] + offset)
+
+
+@njit(nogil=True)
+@no_type_check
+def swept(tag, rows, c, total, low, high, wanted, offset):
+    """total_o += Σ_k c_k rows_ko for low <= o < high, asking for `wanted` + offset as it goes."""
+    size = width(tag)
+    line = 64 // size
+    for first in range(low, high - 15, line):
+        ahead(wanted, offset + size * (first - low))
+        for o in range(first, min(first + line, high - 15), 16):
+            sums = wide(F4, total + 4 * o)
+            narrow(F4, total + 4 * o, chain(c, read_rows(tag, rows, size * o), sums))
+
+
+@njit(nogil=True)
+@no_type_check
 def summed(tag, values, row_bytes, channels, x, first, last, total, low, high):
     """total_o += Σ_k x_k values[channel_k, o], first <= k < last, low <= o < high, of one row.
 
-    first and low: multiples of PASS and of 16.
+    first and low: multiples of PASS and of 16. Asked for ahead of time: what lies AHEAD bytes
+    further in the same rows, and near their ends the beginnings of the next rows, which the
+    processor cannot guess.
     """
     size = width(tag)
+    middle = max(low, low + (high - low - AHEAD // size) // 64 * 64)
     for k in range(first, last, PASS):
         rows = rows_at(values, row_bytes, channels + 4 * k)
+        after = rows_at(values, row_bytes, channels + 4 * min(k + PASS, last - PASS))
         c = weights_at(x + 4 * k)
-        for o in range(low, high - 15, 16):
-            sums = wide(F4, total + 4 * o)
-            narrow(F4, total + 4 * o, chain(c, read_rows(tag, rows, size * o), sums))
+        swept(tag, rows, c, total, low, middle, rows, size * low + AHEAD)
+        swept(tag, rows, c, total, middle, high, after, size * low)
         tail = (high - low) % 16
         if tail:
             o = high - tail

@@ -86,16 +86,24 @@ def prepare(
     call sees it. `threads`: None is torch's number. `x_dtype`: of the inputs to come; None is that
     of float rows, and float32 for codes. Raises ValueError where shapes do not go together.
     """
+    d_in, d_out = rows.d_in, rows.d_out
+    if threshold.shape != (d_in,):
+        raise ValueError(f"thresholds {tuple(threshold.shape)} for {d_in} channels")
     if (down is None) != (up is None):
         raise ValueError("factors: `down` and `up` go together")
-    if bias is not None and bias.shape != (rows.d_out,):
-        raise ValueError(f"bias {tuple(bias.shape)} for {rows.d_out} outputs")
+    if (
+        down is not None
+        and up is not None
+        and (down.shape, up.shape)
+        != (
+            (d_in, len(up)),
+            (len(up), d_out),
+        )
+    ):
+        raise ValueError(f"factors {tuple(down.shape)}, {tuple(up.shape)} of {d_in} x {d_out}")
+    if bias is not None and bias.shape != (d_out,):
+        raise ValueError(f"bias {tuple(bias.shape)} for {d_out} outputs")
     kind = x_dtype or (rows.values.dtype if rows.values.is_floating_point() else torch.float32)
-    nothing = torch.zeros(0, rows.d_in, dtype=torch.float32, device=rows.device)
-    if down is not None and up is not None:
-        rsparse_gemv(nothing, rows, threshold, down, up)
-    else:
-        sparse_gemv(nothing, rows, threshold)
     weights = Weights(rows, threshold, down, up, bias)
     return Prepared(weights, kind, threads or torch.get_num_threads())
 

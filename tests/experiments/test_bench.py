@@ -1,0 +1,57 @@
+"""The bench times what it says it times; threads are chosen by time."""
+
+import pytest
+import torch
+
+from ctr_kernels.sparse_gemv import Rows, prepare, threads
+from experiments import bench, bench_run
+from experiments.progress import Progress
+from experiments.settings import BadOption
+
+SMALL = bench.Config(
+    shapes=("70x50",), dtypes=("float32",), sparsities=(0.0, 0.5), rank=3, rounds=3, pool=1
+)
+
+
+def test_every_setting_has_a_ratio_a_control_and_an_interval(monkeypatch):
+    monkeypatch.setattr(bench_run, "bandwidth", lambda: 1e9)
+    monkeypatch.setattr(bench_run, "lost", lambda: 0.0)
+    result = bench.run(SMALL, Progress())
+    assert [(r.sparsity, r.backend) for r in result.rows] == [(0.0, "cpu"), (0.5, "cpu")]
+    whole, half = result.rows
+    assert whole.kept == 1
+    assert half.kept == 0.5
+    # 3 (25 + 70) numbers of factors on 25 x 70 of weights
+    assert half.bytes_added == pytest.approx(1 + 3 * (25 + 70) / (25 * 70))
+    assert all(
+        r.faster.low <= r.faster.mean <= r.faster.high and r.faster.n == 3 for r in result.rows
+    )
+    (section,) = bench.sections(result)
+    assert "1.0 GB/s on 1" in section.text[1]
+    assert len(section.tables[0].rows) == 2
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("shapes", ("70",), "OUTPUTSxINPUTS"),
+        ("batch", 9, "from 1 to 8"),
+        ("sparsities", (1.0,), "sparsities"),
+        ("device", "cuda", "no GPU"),
+    ],
+)
+def test_what_cannot_be_timed_is_one_line(field, value, says):
+    with pytest.raises(BadOption, match=says):
+        bench.run(bench.Config(**{field: value}), Progress())
+
+
+def test_threads_are_chosen_by_the_median_ratio(monkeypatch):
+    rows = Rows(torch.randn(20, 30), 30)
+    products = [prepare(rows, torch.zeros(20), threads=1)]
+    seconds = {1: 2.0, 2: 1.0}
+    monkeypatch.setattr(threads, "_seconds", lambda ps: seconds[ps[0].threads])
+    assert threads.choose(products, 2) == 2
+    assert threads.choose(products, 1) == 1
+    seconds[2] = 1.9  # faster, by too little
+    assert threads.choose(products, 2) == 1
+    assert threads.choose([], 2) == 1
