@@ -1,12 +1,21 @@
 """How well does a model predict a text? Token-level, strided, the definition printed."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.report import Section, Table
 from experiments.settings import Reading, within
+
+if TYPE_CHECKING:  # torch is imported when the question is asked, not for --help
+    from torch import nn
+
+    from bridge.decode.sparsified import Decoding
 
 
 @dataclass(frozen=True)
@@ -20,11 +29,24 @@ class Config:
     """Tokens between the starts of two windows; each token is scored once."""
     tokens: int = 16384
     """How many tokens of the text's second half to score at most; 0: all."""
+    recipe: Path | None = None
+    """Folder of a recipe (ctr sparsify): the model is decoded by it."""
+    sparse_from: float = 0.0
+    """With a recipe: the share of every window, at its start, that stays dense."""
+
+
+class Sparse(NamedTuple):
+    """read: numbers of the recipe's linears that a gated token read, over all of theirs, as
+    counted. tokens: the share of all tokens that were gated."""
+
+    linears: int
+    read: float
+    tokens: float
 
 
 @dataclass(frozen=True)
 class Result:
-    """nll in nats a token, with its standard error over windows."""
+    """nll in nats a token, with its standard error over windows. sparse: of a recipe."""
 
     config: Config
     inputs: Inputs
@@ -34,6 +56,7 @@ class Result:
     scored: int
     windows: int
     definition: str
+    sparse: Sparse | None = None
 
 
 def run(config: Config, progress: Progress) -> Result:
@@ -49,6 +72,7 @@ def run(config: Config, progress: Progress) -> Result:
     from mech import tokens
 
     within("tokens", config.tokens, 0)
+    within("sparse-from", config.sparse_from, 0, 1)
     reading = config.reading
     loaded = measure.loaded_model(reading, progress)
     source = read_text(reading.text, "evaluation")
@@ -57,7 +81,7 @@ def run(config: Config, progress: Progress) -> Result:
     body = encoded.ids[1:] if encoded.bos else encoded.ids
     body = body[: config.tokens] if config.tokens > 0 else body
     windows = max(1, -(-len(body) // max(config.stride, 1)))
-    with progress.task("perplexity", windows) as advance:
+    with progress.task("perplexity", windows) as advance, _by(config, loaded.model) as decoding:
         found = evaluate.perplexity(
             loaded.model,
             body,
@@ -75,7 +99,26 @@ def run(config: Config, progress: Progress) -> Result:
         scored=found.tokens,
         windows=found.windows,
         definition=found.definition,
+        sparse=None
+        if decoding is None
+        else Sparse(len(decoding.gated), decoding.read, decoding.tokens_sparse),
     )
+
+
+@contextmanager
+def _by(config: Config, model: "nn.Module") -> Iterator["Decoding | None"]:
+    """The model as it is, or decoded by the recipe."""
+    if config.recipe is None:
+        yield None
+        return
+    from bridge.decode.recipe import Recipe
+    from bridge.decode.sparsified import sparsified
+
+    recipe = Recipe.load(config.recipe)
+    with sparsified(
+        model, recipe, sparse_from=config.sparse_from, layout="shared", count=True
+    ) as decoding:
+        yield decoding
 
 
 def sections(result: Result) -> list[Section]:
@@ -95,4 +138,14 @@ def sections(result: Result) -> list[Section]:
         f"{result.definition}. The standard error takes windows as the independent units. "
         f"Text: {result.inputs.text}. BOS: {result.inputs.bos}.",
     )
-    return [Section("Perplexity", tables=[table])]
+    return [Section("Perplexity", _said(result), tables=[table])]
+
+
+def _said(result: Result) -> list[str]:
+    sparse = result.sparse
+    if sparse is None:
+        return []
+    return [
+        f"Decoded by the recipe {result.config.recipe}: {sparse.tokens:.1%} of the tokens were "
+        f"gated, and read {sparse.read:.1%} of the numbers of {sparse.linears} linears."
+    ]
