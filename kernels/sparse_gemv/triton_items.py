@@ -39,17 +39,18 @@ def _put(p_to, sums, at, o_n, m_n, d, batch, i_b, part, B: tl.constexpr, ATOMIC:
 def _added(p_from, b, o_n, m_n, d, batch, parts, ATOMIC: tl.constexpr, K: tl.constexpr):
     """[N]: what the items put there for row b of the batch; atomics leave zeros for the next."""
     if ATOMIC:
-        p = p_from + b * d + o_n
-        b_sum = tl.load(p, mask=m_n, other=0.0, cache_modifier=".cg")
-        tl.store(p, tl.full([o_n.shape[0]], 0.0, tl.float32), mask=m_n)
-        return b_sum
-    b_parts = tl.full([K, o_n.shape[0]], 0.0, tl.float32)
-    for i_s in range(0, parts, K):
-        o_s = i_s + tl.arange(0, K)
-        p = p_from + (o_s * batch + b).to(tl.int64)[:, None] * d + o_n[None, :]
-        m = (o_s < parts)[:, None] & m_n[None, :]
-        b_parts += tl.load(p, mask=m, other=0.0, cache_modifier=".cg")
-    return tl.sum(b_parts, axis=0)
+        p_sum = p_from + b * d + o_n
+        b_sum = tl.load(p_sum, mask=m_n, other=0.0, cache_modifier=".cg")
+        tl.store(p_sum, tl.full([o_n.shape[0]], 0.0, tl.float32), mask=m_n)
+    else:
+        b_parts = tl.full([K, o_n.shape[0]], 0.0, tl.float32)
+        for i_s in range(0, parts, K):
+            o_s = i_s + tl.arange(0, K)
+            p_part = p_from + (o_s * batch + b).to(tl.int64)[:, None] * d + o_n[None, :]
+            m = (o_s < parts)[:, None] & m_n[None, :]
+            b_parts += tl.load(p_part, mask=m, other=0.0, cache_modifier=".cg")
+        b_sum = tl.sum(b_parts, axis=0)
+    return b_sum
 
 
 @triton.jit
@@ -221,7 +222,8 @@ def _rsparse(
             i_c, p_bias, p_y, p_parts, p_arrivals, batch, d_out, width, parts, blocks,
             CODES, BIAS, ATOMIC, K, N,
         )  # fmt: skip
-        if done:
+        # One condition would be one expression, both halves of which are always computed.
+        if done:  # noqa: SIM102
             if tl.atomic_add(p_state + FINISHED, 1, sem="acq_rel") == cols - 1:
                 tl.store(p_state + TICKET, 0)
                 tl.store(p_state + READY, 0)

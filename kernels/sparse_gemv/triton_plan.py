@@ -9,8 +9,9 @@ from torch import Tensor
 from ctr_kernels.sparse_gemv.rows import Rows
 
 WARPS = 4
-# Rows asked for, a warp, before the first arrives.
-AHEAD = 8
+# Rows asked for, a warp, before the first arrives: eight programs of a multiprocessor then wait for
+# 64 KiB where nothing is sparse, which is twice what its share of any GPU's bandwidth needs.
+AHEAD = 4
 # Programs a multiprocessor: enough bytes in flight, and the last ones leave little of it idle.
 WAVES = 4
 
@@ -133,12 +134,12 @@ def workspace(device: torch.device) -> Workspace:
     While a CUDA graph is recorded, a new one: its zeros are recorded with it, and no replay meets
     a launch of another stream in the same memory.
     """
-    if device.type != "cuda":
-        return _shared.setdefault((device, 0), Workspace(device))
-    if torch.cuda.is_current_stream_capturing():
+    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
         return Workspace(device)
-    stream = torch.cuda.current_stream(device).cuda_stream
-    return _shared.setdefault((device, stream), Workspace(device))
+    stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
+    if (device, stream) not in _shared:
+        _shared[device, stream] = Workspace(device)
+    return _shared[device, stream]
 
 
 @lru_cache

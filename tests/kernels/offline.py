@@ -1,36 +1,20 @@
 """Compile the Triton kernels for a GPU that is not here, and say what they need of it.
 
-`python offline.py OP '["cuda", 80, 32]'` prints one JSON list of rows: the kernel and its case,
-threads, registers a thread, bytes spilled, bytes of shared memory. A process of its own: under
-TRITON_INTERPRET, which the tests set, there is nothing to compile.
+`python offline.py OP '["cuda", 80, 32]'` prints one JSON list of `Needs`. A process of its own:
+under TRITON_INTERPRET, which the tests set, there is nothing to compile.
 """
 
 import json
-import re
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Iterator
 
 import torch
-import triton
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+
+from ctr_kernels.compiled import Case, needs
+from ctr_kernels.sparse_gemv.triton_cases import cases
 
 DTYPES = {"*fp32": torch.float32, "*bf16": torch.bfloat16, "*fp16": torch.float16}
-
-
-class Case(NamedTuple):
-    """A kernel as it is launched; `aligned` arguments are multiples of 16."""
-
-    name: str
-    kernel: Any
-    signature: dict[str, str]
-    constants: Mapping[str, object]
-    aligned: frozenset[str]
-    options: dict[str, int]
 
 
 def hard_threshold() -> Iterator[Case]:
@@ -81,44 +65,11 @@ def sink_mass() -> Iterator[Case]:
             )
 
 
-def needs(case: Case, target: GPUTarget) -> tuple[str, int, int, int, int]:
-    """(case, threads, registers a thread, bytes spilled, bytes of shared memory)."""
-    place = {name: i for i, name in enumerate(case.kernel.arg_names)}
-    source = ASTSource(
-        fn=case.kernel,
-        signature=case.signature | dict.fromkeys(case.constants, "constexpr"),
-        constexprs={(place[name],): value for name, value in case.constants.items()},
-        attrs={(place[name],): [["tt.divisibility", 16]] for name in case.aligned if name in place},
-    )
-    compiled = triton.compile(source, target=target, options=case.options)
-    read = _amd if target.backend == "hip" else _nvidia
-    registers, spilled = read(compiled)
-    threads = case.options["num_warps"] * target.warp_size
-    return case.name, threads, registers, spilled, compiled.metadata.shared
-
-
-def _amd(compiled: Any) -> tuple[int, int]:
-    # A scalar register spilled to a lane of a vector register never reaches memory.
-    text = compiled.asm["amdgcn"]
-    fields = ("vgpr_count", "vgpr_spill_count", "private_segment_fixed_size")
-    registers, *spilled = (int(re.findall(rf"[.]{f}:\s*(\d+)", text)[0]) for f in fields)
-    return registers, sum(spilled)
-
-
-def _nvidia(compiled: Any) -> tuple[int, int]:
-    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as binary:
-        binary.write(compiled.asm["cubin"])
-        binary.flush()
-        out = subprocess.run(
-            [tool, "-res-usage", binary.name], capture_output=True, text=True, check=True
-        )
-    (usage,) = re.findall(r"REG:(\d+) STACK:(\d+) .*LOCAL:(\d+)", out.stdout + out.stderr)
-    registers, *spilled = (int(n) for n in usage)
-    return registers, sum(spilled)
-
-
 if __name__ == "__main__":
-    cases = {"hard_threshold": hard_threshold, "sink_mass": sink_mass}[sys.argv[1]]
-    report = [needs(case, GPUTarget(*json.loads(sys.argv[2]))) for case in cases()]
-    sys.stdout.write(json.dumps(report))
+    target = GPUTarget(*json.loads(sys.argv[2]))
+    of = {
+        "hard_threshold": hard_threshold,
+        "sink_mass": sink_mass,
+        "sparse_gemv": lambda: cases(lanes=target.warp_size),
+    }
+    sys.stdout.write(json.dumps([needs(case, target) for case in of[sys.argv[1]]()]))

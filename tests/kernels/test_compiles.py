@@ -20,7 +20,20 @@ TARGETS = {
 }
 
 
-@pytest.mark.parametrize(("op", "cases"), [("hard_threshold", 18), ("sink_mass", 16)])
+def check_loads(backend: str, name: str, streamed: dict[str, int]) -> None:
+    """Every load of the matrix and of the factors brings a thread 16 bytes.
+
+    There are as many as rows asked for at once, for each of W, `down`, `up` (twice for four bits).
+    """
+    of_matrices = int(name.rsplit(" ", 1)[-1])
+    assert streamed["128"] >= of_matrices, (name, streamed)
+    if backend == "cuda":
+        assert streamed == {"128": of_matrices}, (name, streamed)
+
+
+@pytest.mark.parametrize(
+    ("op", "cases"), [("hard_threshold", 18), ("sink_mass", 16), ("sparse_gemv", 6)]
+)
 @pytest.mark.parametrize("target", TARGETS)
 def test_compiles_without_spills(op, cases, target, tmp_path, measured):
     pytest.importorskip("triton")
@@ -34,10 +47,12 @@ def test_compiles_without_spills(op, cases, target, tmp_path, measured):
     assert out.returncode == 0, out.stderr
     report = json.loads(out.stdout)
     assert len(report) == cases
-    for name, threads, _, spilled, shared in report:
+    for name, threads, _, spilled, shared, streamed, _ in report:
         assert not spilled, (name, spilled)
         assert threads <= 1024
         assert shared <= TARGETS[target], (name, shared)
+        if op == "sparse_gemv":
+            check_loads(target[0], name, streamed)
     widest = max(report, key=lambda row: row[2])
     measured(
         f"{op} for {target[1]}, {cases} compilations, most registers a thread",
