@@ -39,7 +39,8 @@ class Fast:
     declined: Counter[str] = field(default_factory=Counter)
     phases: list[Phase] = field(default_factory=list)
     """Of gated linears, which are told that a step begins."""
-    _made: dict[int, Step] = field(default_factory=dict)
+    made: dict[int, Step] = field(default_factory=dict)
+    """Memory and bound linears, by the number of sequences."""
 
     def step(
         self,
@@ -51,12 +52,12 @@ class Fast:
         """As `Step`'s call; memory for a batch of a new size is made when it comes."""
         assert self.shape is not None
         batch = len(ids)
-        if batch not in self._made:
-            self._made[batch] = Step(self.model, self.shape, batch)
+        if batch not in self.made:
+            self.made[batch] = Step(self.model, self.shape, batch)
         for phase in self.phases:
             phase.begin(batch, 1)
         self.steps += 1
-        return self._made[batch](ids, layers, positions, seen)
+        return self.made[batch](ids, layers, positions, seen)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ class Held(DynamicLayer):
         self._buffers: dict[str, Tensor | None] = {"keys": None, "values": None}
         self._lengths = {"keys": 0, "values": 0}
         self._arrays: tuple[np.ndarray, np.ndarray] | None = None
+        self._addresses: tuple[int, int, int] | None = None
         super().__init__()
 
     @classmethod
@@ -103,6 +104,13 @@ class Held(DynamicLayer):
             self._arrays = keys, values
         return self._arrays
 
+    def addresses(self) -> tuple[int, int, int]:
+        """Of both buffers, with room for one more token, and that room."""
+        keys, values = self.arrays()
+        if self._addresses is None:
+            self._addresses = keys.ctypes.data, values.ctypes.data, self.room
+        return self._addresses
+
     def _filled(self, name: str) -> Tensor | None:
         buffer = self._buffers[name]
         return (
@@ -110,7 +118,7 @@ class Held(DynamicLayer):
         )
 
     def _hold(self, name: str, states: States | None) -> None:
-        self._arrays = None
+        self._arrays = self._addresses = None
         self._buffers[name] = states
         # Keys are cropped before values are: each has a length of its own.
         filled = states is not None and states.dim() == 4
@@ -125,7 +133,7 @@ class Held(DynamicLayer):
             if buffer is not None and filled:
                 wider[:, :, :filled] = buffer[:, :, :filled]
             self._buffers[name] = wider
-        self._arrays = None
+        self._arrays = self._addresses = None
 
 
 def held(cache: Cache) -> list[Held] | None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from bridge.decode.fast_cache import Held
 from bridge.decode.fast_linear import Bind, Bound, bits, bound
 from bridge.decode.fast_shape import POSITIONS, Shape, angles
+from bridge.decode.fast_whole import made
 from ctr_kernels.one_token import cpu
 from mech.blocks import decoder_blocks
 
@@ -56,6 +57,7 @@ class Step:
         self.blocks = [_bound(block, bind, x, mixed, hidden) for block in decoder_blocks(model)]
         self._norm = _weight(model.get_submodule("model.norm"))
         self.head = bind(model.get_submodule("lm_head"), x)
+        self.whole = made(model, shape, batch, self._arrays[1]) if bind is bound else None
         self._embedding = model.get_input_embeddings().weight.detach()  # type: ignore[operator]
 
     def __call__(
@@ -70,13 +72,24 @@ class Step:
         `seen`: places that are attended to, all where None. The result is overwritten by the next
         call where the head is bound to memory that stays.
         """
-        shape, length = self.shape, layers[0].length
-        resid, x, mixed, hidden = self._arrays
+        shape, resid = self.shape, self._arrays[0]
         turns = self._turns(positions)
-        mask, scores = self._room(length, seen)
-        eps, scale = F4(shape.eps), F4(shape.d_head**-0.5)
+        mask, scores = self._room(layers[0].length, seen)
         self._resid.copy_(self._embedding[ids])
-        delta = self._nothing
+        if self.whole is not None:
+            self.whole(resid, turns, layers, mask, scores, self._turned)
+        else:
+            self._by_parts(turns, layers, mask, scores)
+        logits = torch.from_numpy(self.head())
+        return logits.view(shape.dtype) if shape.dtype == torch.bfloat16 else logits
+
+    def _by_parts(
+        self, turns: np.ndarray, layers: list[Held], mask: np.ndarray, scores: np.ndarray
+    ) -> None:
+        """Linears called one by one: dense ones, or kernels of several formats."""
+        resid, x, mixed, hidden = self._arrays
+        eps, scale = F4(self.shape.eps), F4(self.shape.d_head**-0.5)
+        delta, length = self._nothing, layers[0].length
         for block, layer in zip(self.blocks, layers, strict=True):
             cpu.add_norm(resid, delta, block.before, eps, x)
             q, k, v = block.q(), block.k(), block.v()
@@ -90,8 +103,6 @@ class Step:
             cpu.gate(block.gate(), block.up(), hidden)
             delta = block.down()
         cpu.add_norm(resid, delta, self._norm, eps, x)
-        logits = torch.from_numpy(self.head())
-        return logits.view(shape.dtype) if shape.dtype == torch.bfloat16 else logits
 
     def _turns(self, positions: Int[Tensor, " batch"]) -> np.ndarray:
         """cos and sin of these positions."""

@@ -76,7 +76,8 @@ class Way:
 
             return run
 
-        blocks, head = self.step.blocks, self.step.head
+        blocks, head, whole = self.step.blocks, self.step.head, self.step.whole
+        self.step.whole = None
         plain = ("before", "between")
         self.step.blocks = [
             block._replace(**{n: clocked(c) for n, c in block._asdict().items() if n not in plain})
@@ -88,7 +89,7 @@ class Way:
         self.step(token, self.layers, at)
         self.whole.append(time.perf_counter() - started)
         self.inside.append(spent[0])
-        self.step.blocks, self.step.head = blocks, head
+        self.step.blocks, self.step.head, self.step.whole = blocks, head, whole
         for layer in self.layers:
             layer.advance(-1)
 

@@ -11,6 +11,7 @@ from numba.extending import overload
 
 from ctr_kernels.one_token.cpu import add_norm, attend, gate
 from ctr_kernels.sparse_gemv import cpu_codes, cpu_float
+from ctr_kernels.sparse_gemv.vector import pointer
 
 CODES = (numba.int8, numba.uint8)
 
@@ -35,16 +36,18 @@ def _product(x, y, batch, frame, scratch, inputs, weights, factors):
 @numba.njit(cache=True, nogil=True)
 @no_type_check
 def blocks(
-    frames, norms, work, turns, keys, values, length, seen, scores, turned, scale, eps, scratch,
+    frames, norms, caches, work, turns, length, seen, scores, turned, scale, eps, scratch,
     inputs, weights, factors,
 ):  # fmt: skip
     """work: h, which becomes the last h, and arrays to work in; x is the last norm's output.
 
-    frames [n_blocks, 7]: q, k, v, o, gate, up, down. norms [2 n_blocks + 1, d_model]. keys and
-    values: tuples, an array a block. The rest as `attend` wants it.
+    frames [n_blocks, 7]: q, k, v, o, gate, up, down. norms [2 n_blocks + 1, d_model]. caches
+    [n_blocks, 3]: addresses of keys and values [batch, n_kv, room, d_head], and their room; by
+    address, because a tuple of arrays would be compiled for every depth. The rest as in `attend`.
     """
     resid, x, q, k, v, mixed, delta, gated, up, hidden = work
-    batch = resid.shape[0]
+    batch, d_head = resid.shape[0], turned.shape[1]
+    n_kv = k.shape[1] // d_head
     delta[:] = 0
     for i in range(frames.shape[0]):
         add_norm(resid, delta, norms[2 * i], eps, x)
@@ -52,15 +55,17 @@ def blocks(
         product(at, q.ctypes.data, batch, f[0], scratch, inputs, weights, factors)
         product(at, k.ctypes.data, batch, f[1], scratch, inputs, weights, factors)
         product(at, v.ctypes.data, batch, f[2], scratch, inputs, weights, factors)
-        attend(q, k, v, turns, keys[i], values[i], length, seen, scale, scores, turned, mixed)
-        product(
-            mixed.ctypes.data, delta.ctypes.data, batch, f[3], scratch, inputs, weights, factors
-        )
+        shape = (batch, n_kv, caches[i, 2], d_head)
+        keys = numba.carray(pointer(caches[i, 0]), shape, inputs)
+        values = numba.carray(pointer(caches[i, 1]), shape, inputs)
+        attend(q, k, v, turns, keys, values, length, seen, scale, scores, turned, mixed)
+        at = delta.ctypes.data
+        product(mixed.ctypes.data, at, batch, f[3], scratch, inputs, weights, factors)
         add_norm(resid, delta, norms[2 * i + 1], eps, x)
+        at = x.ctypes.data
         product(at, gated.ctypes.data, batch, f[4], scratch, inputs, weights, factors)
         product(at, up.ctypes.data, batch, f[5], scratch, inputs, weights, factors)
         gate(gated, up, hidden)
-        product(
-            hidden.ctypes.data, delta.ctypes.data, batch, f[6], scratch, inputs, weights, factors
-        )
+        at = delta.ctypes.data
+        product(hidden.ctypes.data, at, batch, f[6], scratch, inputs, weights, factors)
     add_norm(resid, delta, norms[2 * frames.shape[0]], eps, x)

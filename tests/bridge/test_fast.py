@@ -8,6 +8,13 @@ import transformers
 
 from bridge.decode.fast import fast
 from bridge.decode.fast_cache import Held
+from bridge.decode.inputs import calibrate
+from bridge.decode.places import HEAD
+from bridge.decode.plan import Setting
+from bridge.decode.recipe import fit
+from bridge.decode.sparsified import sparsified
+from bridge.sites import linears
+from ctr_kernels.sparse_gemv.pack import int8_rows
 
 PROMPT = torch.tensor([[5, 17, 40, 3, 88, 23, 9], [11, 90, 35, 60, 4, 7, 52]])
 
@@ -135,3 +142,43 @@ def test_more_than_logits_is_the_models_own(llama):
     assert out.hidden_states is not None
     assert run.declined["output_hidden_states is asked for"] == 1
     assert "forward" not in vars(llama)
+
+
+def gating(model, **more):
+    """A recipe for every linear and the head, factors and all."""
+    plan = {name: Setting(0.5, 0.7) for name in [*linears(model), HEAD]}
+    inputs = calibrate(model, [PROMPT.repeat(1, 3)], head=True)
+    return sparsified(model, fit(model, plan, inputs), **more)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("packed", [False, True])
+def test_gated_linears_in_one_call_and_by_parts(llama, batch, packed):
+    rows = {n: int8_rows(m.weight.detach()) for n, m in linears(llama).items()} if packed else {}
+    with gating(llama, rows=rows) as decoding:
+        assert set(decoding.backends.values()) == {"cpu"}
+        wanted, _ = logits(llama, PROMPT[:batch], 5)
+        with fast(llama) as run:
+            found, _ = logits(llama, PROMPT[:batch], 5)
+            step = run.made[batch]
+            assert step.whole is not None
+            step.whole = None
+            parts, _ = logits(llama, PROMPT[:batch], 5)
+        assert run.steps == 10
+        assert decoding.phase.sparse_tokens == 15 * batch
+    # Rounding may move a number across a threshold: then one channel of one token differs.
+    same(found, wanted)
+    same(parts, wanted)
+    dense, _ = logits(llama, PROMPT[:batch], 5)
+    assert (dense - wanted).abs().max() > 1e-2
+
+
+def test_linears_of_several_kinds_are_called_by_parts(llama):
+    plan = {"layers.1.mlp.up_proj": Setting(0.5)}
+    recipe = fit(llama, plan, calibrate(llama, [PROMPT]))
+    with sparsified(llama, recipe):
+        wanted, _ = logits(llama, PROMPT, 3)
+        with fast(llama) as run:
+            found, _ = logits(llama, PROMPT, 3)
+        assert run.made[2].whole is None
+    same(found, wanted)
