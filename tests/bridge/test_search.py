@@ -21,16 +21,14 @@ from bridge.search.costs import costs
 from bridge.search.evolution import Evolution
 from bridge.search.gates import Gates
 from bridge.search.journal import Journal, key
+from bridge.search.judge import Judge
 from bridge.search.knapsack import Candidate, knapsack, lower_hull
 from bridge.search.objective import Objective
 from bridge.search.parallel import mapped
+from bridge.search.refine import groups, refine, without_factors
 from bridge.search.sensitivity import Seen, sensitivity
 from bridge.sites import linears
 from mech.errors import BadInput
-
-
-def shapes_of(model):
-    return {n: tuple(m.weight.shape) for n, m in linears(model).items()}
 
 
 def test_gradients_are_those_of_the_loss_of_sampled_labels(llama, batches):
@@ -68,7 +66,10 @@ def test_the_cost_of_a_setting_is_that_of_its_error(generator):
     w = torch.randn(7, 12, generator=generator)
     x = torch.randn(80, 12, generator=generator) @ torch.randn(12, 12, generator=generator)
     seen = Seen(x, torch.randn(80, 7, generator=generator))
-    found = costs({"a": w}, {"a": seen}, shares=(0.25, 0.5, 1.0), ranks=(0.3, 0.6))["a"]
+    rules = ("magnitude", "column")
+    found = costs({"a": w}, {"a": seen}, shares=(0.25, 0.5, 1.0), ranks=(0.3, 0.6), rules=rules)[
+        "a"
+    ]
     assert {c.setting.rule for c in found} == {"magnitude", "column"}
     assert sorted({c.setting.rank(7, 12) for c in found}) == [0, 1, 2]
     for candidate in found:
@@ -280,3 +281,56 @@ def test_processes_give_the_same_numbers_in_order_and_say_when_one_is_gone():
 def test_one_process_needs_no_fork():
     assert mapped(lambda x: x + 1.0, [1, 2], 1) == [2.0, 3.0]
     assert mapped(lambda x: x, [], 2) == []
+
+
+NAMES = [f"layers.{b}.{kind}" for b in range(5) for kind in ("attn.q", "mlp.up")]
+
+
+def test_groups_hold_every_linear_twice_by_kind_and_by_depth():
+    found = groups(NAMES, bands=2)
+    assert found["attn.q"] == NAMES[::2]
+    assert found["band 1 of 2"] == NAMES[:6]
+    assert found["band 2 of 2"] == NAMES[6:]
+    assert sorted(n for names in found.values() for n in names) == sorted(NAMES * 2)
+
+
+def test_local_search_finds_what_the_costs_do_not_know_and_spends_the_same():
+    """Costs say that all linears are alike; the loss counts the second kind ten times."""
+    curve = [Candidate(Setting(1 - s), s, (1 - s) ** 3) for s in np.linspace(0.05, 1, 20).tolist()]
+    curve += [Candidate(Setting(0.3, 0.9, factors="moment"), 0.7, 0.001)]
+    shapes = dict.fromkeys(NAMES, (6, 4))
+    asked = []
+
+    def losses(plans):
+        asked.extend(plans)
+        return [
+            sum((10 if "up" in n else 1) * s.sparsity**3 for n, s in plan.items()) for plan in plans
+        ]
+
+    plain = without_factors(dict.fromkeys(NAMES, curve))
+    assert all(c.setting.alpha == 1 for cs in plain.values() for c in cs)
+    assert len(plain[NAMES[0]]) == 20
+    start = knapsack(plain, shapes, 0.5)
+    plan, loss = refine(plain, shapes, 0.5, losses, rounds=3)
+    assert loss < 0.6 * losses([start])[0]
+    assert loss == losses([plan])[0] == min(losses(asked[:]))
+    assert plan["layers.0.mlp.up"].sparsity < plan["layers.0.attn.q"].sparsity
+    assert all(read_share(one, shapes) == pytest.approx(0.5) for one in asked)
+    same, first = refine(plain, shapes, 0.5, losses, rounds=0)
+    assert same == start
+    assert first == losses([start])[0]
+
+
+def test_a_judge_measures_what_reads_the_same_once(llama, batches):
+    plan = dict.fromkeys(linears(llama), Setting(0.5))
+    gates = Gates(llama, calibrate(llama, batches), plan)
+    objective, journal = Objective(llama, batches, gates), Journal(None, {})
+    judge = Judge(objective, journal)
+    # No rank fits into 1% of half of these matrices: the same as no low-rank term at all.
+    other = dict.fromkeys(plan, Setting(0.5, 0.99))
+    third = dict.fromkeys(plan, Setting(0.6))
+    found = judge([plan, other, third])
+    assert journal.measured == 2
+    assert found == [objective(plan), objective(plan), objective(third)]
+    assert judge([third]) == [found[2]]
+    assert journal.measured == 2

@@ -55,7 +55,7 @@ def test_a_search_writes_a_plan_that_spends_its_budget(
     text = ran(monkeypatch, capsys, words)
     assert f"the plan that {method} found" in text
     model = load(str(material / "model")).model
-    shapes = {n: tuple(m.weight.shape) for n, m in linears(model).items()}
+    shapes = {n: (m.out_features, m.in_features) for n, m in linears(model).items()}
     says = json.loads((tmp_path / "plan" / "plan.json").read_text())
     plan = {name: Setting(**fields) for name, fields in says["plan"].items()}
     assert read_share(plan, shapes) == pytest.approx(0.4, abs=1e-9)
