@@ -11,7 +11,8 @@ from typing import no_type_check
 import numpy as np
 import torch
 from jaxtyping import Float
-from numba import carray, njit, prange
+from numba import njit, prange
+from numba.np.numpy_support import carray
 from torch import Tensor
 
 from ctr_kernels.sparse_gemv.bound import TAGS, bind, factor_tag
@@ -144,7 +145,9 @@ def spread(f, weights, scratch, row, low, high):
             at = halves * (first - first % TILE) + half * TILE + 16 * (part % 4) + part // 4 * 4
             o = half * f.row_bytes + first
             for i in range(min(4, f.row_bytes - first, f.d_out - o)):
-                total[o + half * f.gap + i] = sums[at + i] * (scales[o + i] if halves == 1 else F4(1))
+                total[o + half * f.gap + i] = sums[at + i] * (
+                    scales[o + i] if halves == 1 else F4(1)
+                )
 
 
 @njit(nogil=True)

@@ -14,11 +14,11 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from ctr_kernels.sparse_gemv.digits import DIGITS, PANEL
-from ctr_kernels.sparse_gemv.vector import F32, I8, I16, I32, I64
+from ctr_kernels.sparse_gemv.vector import F32, I1, I8, I16, I32, I64
 
 TILE = 64
 """Bytes of a row: a cache line, a register."""
-START, FACTOR, SHIFT = (PANEL.fields[name][1] for name in ("start", "factor", "shift"))
+START, FACTOR, SHIFT = ((PANEL.fields or {})[name][1] for name in ("start", "factor", "shift"))
 BYTES, WORDS, DWORDS, FLOATS = (
     ir.VectorType(kind, 512 // bits) for kind, bits in ((I8, 8), (I16, 16), (I32, 32), (F32, 32))
 )
@@ -26,7 +26,7 @@ BYTES, WORDS, DWORDS, FLOATS = (
 
 def native() -> bool:
     """Whether code is compiled for a processor that has the instruction."""
-    if config.CPU_NAME or config.CPU_FEATURES:
+    if getattr(config, "CPU_NAME", None) or getattr(config, "CPU_FEATURES", None):
         return False  # somebody chose another target
     features = binding.get_host_cpu_features()
     return all(features.get(name, False) for name in ("avx512bw", "avx512vnni"))
@@ -78,7 +78,7 @@ def _mixed(builder, a, b, kind, upper):
 
 def _side_by_side(builder, rows):
     """Four rows of 64 bytes as four registers of sixteen times four: register k, lane l."""
-    pairs = [[_mixed(builder, *rows[n : n + 2], BYTES, u) for u in (0, 1)] for n in (0, 2)]
+    pairs = [[_mixed(builder, rows[n], rows[n + 1], BYTES, u) for u in (0, 1)] for n in (0, 2)]
     return [_mixed(builder, pairs[0][u], pairs[1][u], WORDS, v) for u in (0, 1) for v in (0, 1)]
 
 
@@ -135,7 +135,7 @@ class _Given(NamedTuple):
     """Arguments of `dots`, as LLVM values."""
 
     rows: ir.Value
-    count: ir.Value
+    size: ir.Value
     column: ir.Value
     left: ir.Value
     next_rows: ir.Value
@@ -155,10 +155,11 @@ def _summed(builder, given, signed, places, blocks):
         for d in range(places):
             start = _splat(builder, _load(builder, I32, given.panel, START + 4 * d), DWORDS)
             sums[-1].append([cgutils.alloca_once_value(builder, start) for _ in range(4)])
-    index = ir.Constant(ir.VectorType(I32, TILE), list(range(TILE)))
-    left = _splat(builder, builder.trunc(given.left, I32), ir.VectorType(I32, TILE))
-    mask = builder.icmp_signed("<", index, left)
-    with cgutils.for_range_slice(builder, I64(0), given.count, I64(4), I64) as (j, _):
+    # A mask of 64 bits: a comparison of 64 numbers would be made again for every load.
+    short = builder.sub(builder.shl(I64(1), given.left), I64(1))
+    bits = builder.select(builder.icmp_signed("<", given.left, I64(TILE)), short, I64(-1))
+    mask = builder.bitcast(bits, ir.VectorType(I1, TILE))
+    with cgutils.for_range_slice(builder, I64(0), given.size, I64(4), I64) as (j, _):
         raw = []
         for i in range(4):
             at = builder.mul(builder.add(j, I64(i)), I64(8))
@@ -169,7 +170,7 @@ def _summed(builder, given, signed, places, blocks):
                 _prefetch(builder, builder.add(row, given.next_column))
         codes = [_side_by_side(builder, c) for c in _codes(builder, signed, raw, blocks)]
         for d in range(places):
-            at = builder.add(given.digits, builder.add(j, builder.mul(given.count, I64(d))))
+            at = builder.add(given.digits, builder.add(j, builder.mul(given.size, I64(d))))
             four = builder.bitcast(_splat(builder, _load(builder, I32, at), DWORDS), BYTES)
             for code, total in zip(codes, sums, strict=True):
                 for k in range(4):

@@ -4,7 +4,8 @@ import math
 from typing import no_type_check
 
 import numpy as np
-from numba import carray, njit
+from numba import njit
+from numba.np.numpy_support import carray
 
 from ctr_kernels.sparse_gemv.digits import (
     CLASSES,
@@ -46,9 +47,7 @@ def panelled(f, inputs, scratch, n_kept, batch, middle):
                 bits = carray(
                     pointer(scratch + f.kept_x + 4 * (b * f.list_size + i)), j - i, np.int32
                 )
-                held = split(
-                    f, inputs, scratch, channels[i:j], bits, slot, panel, b, group, middle
-                )
+                held = split(f, inputs, scratch, channels[i:j], bits, slot, panel, b, group, middle)
                 special[b] = held[2]
                 slot, panel = held[0], held[1]
         i = j
@@ -66,9 +65,7 @@ def split(f, inputs, scratch, channels, bits, slot, panel, row, group, middle):
         return slot, panel, 1
     base = max(top - SPREAD, 1)
     if low >= base:
-        slot = written(
-            f, inputs, scratch, channels, bits, base, slot, panel, row, group, middle
-        )
+        slot = written(f, inputs, scratch, channels, bits, base, slot, panel, row, group, middle)
         return slot, panel + 1, 0
     taken = carray(pointer(scratch + f.taken), (4, STEP), np.int32)
     left = 0
@@ -131,9 +128,7 @@ def written(f, inputs, scratch, channels, bits, base, slot, panel, row, group, m
         whole[k], addresses[k] = 0, addresses[n - 1]
     made = carray(pointer(scratch + f.panels), panel + 1, PANEL)
     for d in range(places):
-        digits = carray(
-            pointer(scratch + f.digits + places * slot + d * count), count, np.int8
-        )
+        digits = carray(pointer(scratch + f.digits + places * slot + d * count), count, np.int8)
         among = 0
         for k in range(count):
             digit = ((whole[k] + 128) & 255) - 128
