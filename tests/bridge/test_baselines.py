@@ -11,7 +11,7 @@ from bridge.decode.plan import read_share
 from bridge.decode.recipe import fit
 from bridge.decode.sparsified import sparsified
 from bridge.sites import linears, module
-from bridge.stream import hooked
+from bridge.stream import hooked, record
 from mech.errors import BadInput
 
 
@@ -275,9 +275,14 @@ class TestGreedy:
     def test_the_first_step_is_the_one_of_least_error(self, llama, inputs, batches):
         """By hand: one linear at a time, a block alone, the error over the last quarter."""
         (path, *_) = greedy.paths(llama, inputs, batches[:1], 0.01)
-        block = llama.model.layers[0]
+        block, chosen = llama.model.layers[0], linears(llama, "layers.0.*")
+        with torch.no_grad():
+            recording = record(llama, batches[:1])
+            work = greedy._Block(
+                block, chosen, recording.resid, recording.calls[0], inputs, greedy.Options()
+            )
         errors = {}
-        for name, linear in linears(llama, "layers.0.*").items():
+        for name, linear in chosen.items():
             by = 0.05 * 36 * 36 / linear.weight.numel()
             t = inputs.quantile(name, by)
 
@@ -293,10 +298,11 @@ class TestGreedy:
                 with hooked([(linear, "pre", zero)]):
                     logits(llama, batches[0])
             change = (outputs[0] - outputs[1])[:, -4:]
-            errors[name] = (float(change.square().sum(1).sqrt().mean()), by)
-        best = min(errors, key=lambda name: errors[name][0])
-        assert path[0].name == best
-        assert path[0].by == errors[best][1]
+            errors[name] = float(change.square().sum(1).sqrt().mean())
+            with torch.no_grad():
+                assert work.error({name: by}) == pytest.approx(errors[name], rel=1e-4)
+        best = min(errors, key=lambda name: errors[name])
+        assert path[0] == (best, 0.05 * 36 * 36 / chosen[best].weight.numel())
 
     def test_lazily_it_takes_the_same_path_here(self, llama, inputs, batches):
         plain = greedy.paths(llama, inputs, batches[:1], 0.4, COARSE)
