@@ -22,6 +22,8 @@ class Config:
     """Shares of the channels that are left out."""
     threads: tuple[int, ...] = (1,)
     """Numbers of threads, for torch and for ours."""
+    codes: tuple[Literal["int8", "int4"], ...] = ()
+    """Rows of codes to time beside torch's int8 and int4 weight-only linears."""
     batch: int = 1
     """Rows of the input, 1 to 8, each with its own mask."""
     rank: int = 32
@@ -55,6 +57,19 @@ class Row(NamedTuple):
     bytes_added: float
 
 
+class CodeRow(NamedTuple):
+    """Sparse rows of codes; int8, int4: seconds of torch's dense product over ours, paired."""
+
+    shape: str
+    codes: str
+    threads: int
+    sparsity: float
+    kept: float
+    backend: str
+    int8: Interval
+    int4: Interval
+
+
 class Overhead(NamedTuple):
     """Seconds of a call of 64 x 64, nn.Linear's over ours; float32, one thread."""
 
@@ -75,6 +90,7 @@ class Result:
     overhead: Overhead
     bandwidth: dict[int, float]
     lost: tuple[float, float]
+    codes: tuple[CodeRow, ...] = ()
 
 
 def run(config: Config, progress: Progress) -> Result:
@@ -119,7 +135,28 @@ def sections(result: Result) -> list[Section]:
         *("weight", "dtype", "threads", "left out", "times as fast [95%]", "of 1/(1-s)"),
         *("low rank adds [95%]", "bytes add", "dense is", "by"),
     )
-    return [Section("Sparse products beside dense ones", texts, [Table(columns, _cells(result))])]
+    found = [Section("Sparse products beside dense ones", texts, [Table(columns, _cells(result))])]
+    return found + ([_codes(result)] if result.codes else [])
+
+
+def _codes(result: Result) -> Section:
+    """Rows of codes beside torch's."""
+    n = result.codes[0].int4.n
+    slower = sum(r.int4.low < 1 for r in result.codes)
+    text = (
+        f"Rows of codes beside torch's dense weight-only products (the control; bfloat16 inputs, "
+        f"int4 in groups of 128): {slower} of {len(result.codes)} settings are not clearly faster "
+        f"than its int4. Medians of {n} paired turns with 95% bootstrap intervals."
+    )
+    columns = ("weight", "rows", "threads", "left out", "of int8 [95%]", "of int4 [95%]", "by")
+    cells = [
+        [
+            *(r.shape, r.codes, str(r.threads), f"{1 - r.kept:.2f}", str(r.int8), str(r.int4)),
+            r.backend,
+        ]
+        for r in result.codes
+    ]
+    return Section("Sparse codes beside dense ones", [text], [Table(columns, cells)])
 
 
 def _verdict(result: Result) -> str:

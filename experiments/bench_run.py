@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ctr_kernels.sparse_gemv import Prepared, Rows, prepare
 from experiments.bench import Config, Overhead, Result, Row, sizes
+from experiments.bench_codes import timed
 from experiments.decoding.speed_timing import bandwidth, in_turn, median
 from experiments.intervals import Interval
 from experiments.progress import Progress
@@ -40,13 +41,18 @@ def answer(config: Config, progress: Progress) -> Result:
                 torch.set_num_threads(threads)
                 rows += _rows(config, shape, dtype, threads)
                 advance(f"{shape} {dtype} {threads}")
+            codes = []
+            for shape, threads in itertools.product(config.shapes, config.threads):
+                if config.codes:
+                    torch.set_num_threads(threads)
+                    codes += timed(config, shape, threads)
         torch.set_num_threads(1)
         overhead = Overhead(_overhead())
     finally:
         torch.set_num_threads(given)
     kernels = {f"{r.shape} {r.dtype}": r.backend for r in rows}
     inputs = Inputs(device=config.device, threads=max(config.threads), kernels=kernels)
-    return Result(config, inputs, rows, overhead, read, (before, lost()))
+    return Result(config, inputs, rows, overhead, read, (before, lost()), tuple(codes))
 
 
 def lost(seconds: float = 0.3) -> float:

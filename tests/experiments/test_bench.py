@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ctr_kernels.sparse_gemv import Rows, prepare, threads
-from experiments import bench, bench_run
+from experiments import bench, bench_codes, bench_run
 from experiments.progress import Progress
 from experiments.settings import BadOption
 
@@ -55,3 +55,29 @@ def test_threads_are_chosen_by_the_median_ratio(monkeypatch):
     seconds[2] = 1.9  # faster, by too little
     assert threads.choose(products, 2) == 1
     assert threads.choose([], 2) == 1
+
+
+def test_codes_are_timed_beside_the_products_that_they_replace(monkeypatch):
+    monkeypatch.setattr(bench_run, "bandwidth", lambda: 1e9)
+    monkeypatch.setattr(bench_run, "lost", lambda: 0.0)
+    given = {"shapes": ("128x256",), "codes": ("int8", "int4"), "sparsities": (0.5,)}
+    result = bench.run(bench.Config(**{**vars(SMALL), **given}), Progress())
+    # Two of 256 are tied: bfloat16.
+    half = pytest.approx(0.5, abs=0.01)
+    assert [(r.codes, r.kept, r.backend) for r in result.codes] == [
+        ("int8", half, "cpu"),
+        ("int4", half, "cpu"),
+    ]
+    assert all(r.int4.low <= r.int4.mean <= r.int4.high for r in result.codes)
+    assert "Sparse codes" in bench.sections(result)[1].title
+    with pytest.raises(BadOption, match="multiples"):
+        bench.run(bench.Config(**{**vars(SMALL), "codes": ("int8",)}), Progress())
+
+
+@pytest.mark.parametrize("code", ["int8", "int4"])
+def test_the_control_computes_what_the_rows_say(code, generator):
+    weight, x = torch.randn(128, 256, generator=generator), torch.ones(1, 256).bfloat16()
+    ways = {"int8": bench_codes._torch_int8, "int4": bench_codes._torch_int4}
+    control = next(ways[code](SMALL, weight, x))()
+    wanted = x.double() @ bench_codes.PACKS[code](weight).matrix(torch.float64)
+    assert (control - wanted).norm() < 0.02 * wanted.norm()
