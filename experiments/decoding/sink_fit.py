@@ -119,12 +119,12 @@ def asked(work: Work, spent: Spending) -> dict[str, float]:
     # Noise stands for the error of the plain gates: it has their thresholds.
     plain = replace(spent, way=PLAIN) if spent.way == "noise" else spent
     for _ in range(work.config.amounts.rounds):
-        read = _read(work, plain, shares)
+        read = gates_read(work, plain, shares)
         shares = {n: float(np.clip(c + target[n] - read[n], 0, 1)) for n, c in shares.items()}
     return shares
 
 
-def _read(work: Work, spent: Spending, shares: Mapping[str, float]) -> dict[str, float]:
+def gates_read(work: Work, spent: Spending, shares: Mapping[str, float]) -> dict[str, float]:
     """What gates read of the calibration text, by linear."""
     ids, labels = work.material.calibration, work.calibration.labels
     first = int(labels.shape[1] * spent.sparse_from)

@@ -67,7 +67,7 @@ def ids():
 def calibration(model, ids):
     labels = torch.full((4, SEQ), ORDINARY)
     labels[:, 0] = FIRST
-    labels[torch.arange(4), torch.tensor([5, 9, 30, 40])] = LATER
+    labels[:, 35:40] = LATER
     return Calibration(calibrate(model, [ids[:4]]), labels, (3, 7))
 
 
@@ -165,6 +165,20 @@ def test_every_way_reads_its_budget(result):
     assert by_way["top"].kinds == pytest.approx((0.5, 0.5, 0.5), abs=0.01)
     # Control and way spend as much on ordinary tokens that are gated.
     assert by_way["tokens"].kinds[0] > by_way["sinks"].kinds[0]
+
+
+def test_rounds_correct_for_what_gates_upstream_change(model, ids, calibration):
+    """Thresholds of the dense model's inputs read something else of what gates are given."""
+    off = {}
+    for rounds in (0, 4):
+        config = sinks.Config(amounts=sinks.Amounts(rounds=rounds))
+        job = work(model, ids, calibration, config)
+        spent = sink_fit.spending(job, sinks.Variant(0.0, 0.5, "teal"))
+        shares = sink_fit.asked(job, spent)
+        read = sink_fit.gates_read(job, spent, shares)
+        apart = [abs(read[name] - target) for name, target in spent.channels().items()]
+        off[rounds] = sum(apart) / len(apart)
+    assert off[4] < off[0] / 4
 
 
 def test_every_pair_is_compared(result):
