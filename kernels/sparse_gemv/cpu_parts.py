@@ -165,13 +165,14 @@ def summed(tag, values, row_bytes, channels, x, first, last, total, low, high):
 
     first and low: multiples of PASS and of 16. Asked for ahead of time: what lies AHEAD bytes
     further in the same rows, and near their ends the beginnings of the next rows, which the
-    processor cannot guess.
+    processor cannot guess; of rows much shorter than that, those of a later pass.
     """
     size = width(tag)
     middle = max(low, low + (high - low - AHEAD // size) // 64 * 64)
+    later = PASS * max(1, AHEAD // max(1, size * (high - low)))
     for k in range(first, last, PASS):
         rows = rows_at(values, row_bytes, channels + 4 * k)
-        after = rows_at(values, row_bytes, channels + 4 * min(k + PASS, last - PASS))
+        after = rows_at(values, row_bytes, channels + 4 * max(0, min(k + later, last - PASS)))
         c = weights_at(x + 4 * k)
         swept(tag, rows, c, total, low, middle, rows, size * low + AHEAD)
         swept(tag, rows, c, total, middle, high, after, size * low)
