@@ -66,6 +66,8 @@ class Work:
         Raises:
             BadOption, BadInput: see `activation.run`.
         """
+        for method in config.methods:
+            activation_ways.known(method)  # refused before the work
         loaded = measure.loaded_model(config.reading, progress)
         amounts = config.amounts
         calibration, _, source = _windows(

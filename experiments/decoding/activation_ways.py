@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 from torch import nn
@@ -50,7 +50,7 @@ class Made:
     recipe: Recipe | None = None
     inside: Entered | None = None
     neurons: tuple[str, ...] = ()
-    whole: bool = field(default=False)
+    whole: bool = False
     """Nothing is saved: the method shows what is lost."""
 
 
@@ -60,6 +60,7 @@ def made(given: Given, method: str, sparsity: float) -> Made:
     Raises:
         BadInput: it is not known, or cannot read so little; the message says why.
     """
+    known(method)
     if method in plans.UNIFORM:
         return of_plan(given, plans.UNIFORM[method](given.shapes, sparsity))
     if method == "teal-signed":
@@ -80,11 +81,19 @@ def made(given: Given, method: str, sparsity: float) -> Made:
             inside=lambda model, sparse_from: relu.relufied(model, sparse_from=sparse_from),
             neurons=_parts(mlps, ("up", "down")),
         )
-    if method == "multi-phase":
-        return _phased(given, sparsity)
-    known = [*plans.UNIFORM, "teal-signed", "teal-greedy", "cats", "cats-teal"]
-    known += [GRIFFIN, "griffin-MODE", "relu", "multi-phase"]
-    raise BadInput(f"no method {method!r}: there are {', '.join(known)}")
+    return _phased(given, sparsity)
+
+
+def known(method: str) -> None:
+    """Refuse what is no method's name.
+
+    Raises:
+        BadInput: it is none; the message lists all.
+    """
+    names = [*plans.UNIFORM, "teal-signed", "teal-greedy", "cats", "cats-teal", GRIFFIN]
+    names += [f"{GRIFFIN}-{mode}" for mode in griffin.MODES] + ["relu", "multi-phase"]
+    if method not in names:
+        raise BadInput(f"no method {method!r}: there are {', '.join(names)}")
 
 
 def of_plan(given: Given, plan: Plan) -> Made:
@@ -163,8 +172,6 @@ def _cats(given: Given, sparsity: float, elsewhere: float, *, whole: bool) -> Ma
 
 def _griffin(given: Given, sparsity: float, mode: str) -> Made:
     mlps = gated_mlps(given.model)
-    if mode not in griffin.MODES:
-        raise BadInput(f"griffin-{mode}: selection is one of {', '.join(griffin.MODES)}")
     share = neurons(mlps, given.shapes, 1 - sparsity, skipped=("gate", "up", "down"))
     counts = griffin.whole_counts({mlp.name: mlp.d_mlp for mlp in mlps}, share)
     seed = given.seed

@@ -236,6 +236,8 @@ def test_a_bad_method_and_a_bad_plan_are_one_line(config, tmp_path):
     few = replace(config, sparsities=(0.5,), methods=("teal",), plans=(), state=tmp_path)
     with pytest.raises(BadInput, match=r"no method 'deal': there are teal"):
         activation.run(replace(few, methods=("deal",)), Progress())
+    with pytest.raises(BadInput, match="no method 'griffin-best'"):
+        activation.run(replace(few, methods=("griffin-best",)), Progress())
     for content, what in (
         ("[]", "is no plan"),
         ("{", "is no plan"),
