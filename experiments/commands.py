@@ -52,6 +52,11 @@ _MODELS = {
         "Are the sparse products faster than the best dense one, by as much as they read less?",
         "ctr bench --shapes 4096x4096 --dtypes float32 bfloat16 --threads 1 2",
     ),
+    "experiment roofline": Command(
+        "experiments.roofline",
+        "What could the sparse products gain on GPUs that are not here? A model from counts.",
+        "ctr experiment roofline --gpus A100 --dtypes float16 int8",
+    ),
     "search": Command(
         "experiments.decoding.search",
         "Which linear should read how much? Plans of one budget, judged on held-out text.",

@@ -1,7 +1,7 @@
 """Every configuration of the kernel that is shipped, as the compiler is asked for it.
 
-`python -m ctr_kernels.sparse_gemv.triton_cases '["cuda", 80, 32]'` prints what each needs, one
-JSON list; with "all" behind it, of every combination, not of those that differ most.
+`python -m ctr_kernels.sparse_gemv.triton_cases '["cuda", 80, 32]' all` prints what each needs, one
+JSON list; with names of formats in place of "all", the instructions of a row of each.
 """
 
 import json
@@ -40,15 +40,16 @@ DIFFERENT: tuple[Way, ...] = (
 ALL: tuple[Way, ...] = tuple(product(FORMATS, (1, 2, 4), (0, 16, 96, 256), (False, True)))
 
 
-def case(way: Way, lanes: int) -> Case:
+def case(way: Way, lanes: int, ahead: int | None = None) -> Case:
     """As `Bound` launches it at sizes that are multiples of 16; half-precision x and factors
-    beside codes, codes with zeros, a bias."""
+    beside codes, codes with zeros, a bias. `ahead`: rows asked for at once, if not what we ship."""
     name, batch, rank, atomic = way
     values = torch.empty(1, 1, dtype=FORMATS[name])
     scales = torch.ones(1, 2 if name == "int4" else 1) if name.startswith("int") else None
     rows = Rows(values, 2 if name == "int4" else 1, scales, None, 1)
     other = values.dtype if scales is None else torch.float16
     shape = geometry(rows, other.itemsize, rank, batch, lanes)
+    shape = shape._replace(U=ahead or shape.U)
     constants = shape._asdict() | {
         "CODES": name == "int4", "SCALED": name == "int8", "ZEROS": name == "int4",
         "LOW": rank > 0, "BIAS": True, "ATOMIC": atomic,
@@ -73,7 +74,19 @@ def cases(ways: tuple[Way, ...] = DIFFERENT, lanes: int = 32) -> Iterator[Case]:
     yield from {made.name: made for made in (case(way, lanes) for way in ways)}.values()
 
 
+def row_instructions(name: str, target: GPUTarget) -> float:
+    """Instructions that a warp issues a row segment, read or not: what more rows at once add."""
+    few, many = (
+        needs(case((name, 1, 0, False), target.warp_size, ahead), target).instructions
+        for ahead in (4, 8)
+    )
+    return (many - few) / 4
+
+
 if __name__ == "__main__":
-    target = GPUTarget(*json.loads(sys.argv[1]))
-    ways = ALL if "all" in sys.argv[2:] else DIFFERENT
-    sys.stdout.write(json.dumps([needs(case, target) for case in cases(ways, target.warp_size)]))
+    to, names = GPUTarget(*json.loads(sys.argv[1])), sys.argv[2:]
+    if names == ["all"]:
+        report = [needs(each, to) for each in cases(ALL, to.warp_size)]
+    else:
+        report = {name: row_instructions(name, to) for name in names}
+    sys.stdout.write(json.dumps(report))
