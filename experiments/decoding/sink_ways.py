@@ -108,8 +108,9 @@ class Spending:
         count = round(channels * weight.shape[1])
         key = (id(read), "" if setting.rule == "magnitude" else name, channels)
         if key not in levels:
-            rows = read.rows[seen[read.places[:, 0]]]
-            levels[key] = _level(rows, scale, channels, self.way, always)
+            size = read.rows[seen[read.places[:, 0]]].abs() * scale
+            size[:, always] = torch.inf
+            levels[key] = quantile(size, 1 - channels)
         threshold = levels[key] / scale
         threshold[always] = -1.0
         down, up = self.factors.get(name, (None, None))
@@ -124,26 +125,3 @@ def _always(name: str, d_in: int, way: str, massive: Sequence[int]) -> list[int]
     if way == "always":
         return list(massive)
     return np.random.default_rng(0).choice(d_in, len(massive), replace=False).tolist()
-
-
-def _level(
-    rows: Float[Tensor, "tokens d_in"],
-    scale: Float[Tensor, " d_in"],
-    channels: float,
-    way: str,
-    always: list[int],
-) -> float:
-    """t such that the tokens of `rows` read this share of the channels on average."""
-    size = rows.abs() * scale
-    size[:, always] = torch.inf
-    if way != "floor":
-        return quantile(size, 1 - channels)
-    low, high = 0.0, quantile(size, 1 - channels)
-    # A starved token reads c instead of less, so that the others have to read less.
-    low, high = high, float(size.max())
-    for _ in range(12):
-        middle = (low + high) / 2
-        read = (size > middle).float().mean(dim=1)
-        read = torch.where(read < FLOOR * channels, channels, read)
-        low, high = (middle, high) if read.mean() > channels else (low, middle)
-    return high
