@@ -14,6 +14,7 @@ from experiments.settings import BadOption, Reading, between, some, within
 Pack = Literal["weights", "int8", "int4"]
 DTYPES = ("float32", "bfloat16")
 DENSE, FASTEST = "dense", "dense, fastest form"
+QUANTISED = {"int8": "dense, torch's int8", "int4": "dense, torch's int4"}
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Config:
     """Formats of the weights."""
     rows: tuple[Pack, ...] = ("weights",)
     """What sparse linears read: the weights, or int8 or int4 rows made of them."""
+    quantised: tuple[Literal["int8", "int4"], ...] = ("int8", "int4")
+    """torch's own weight-only products that are timed beside (rounded to nearest)."""
     prompt: int = 64
     """Tokens before the first that is timed; they run dense."""
     tokens: int = 48
@@ -46,7 +49,8 @@ class Config:
 
 
 class Row(NamedTuple):
-    """A way in a format. ratios: median of paired ratios, the others' seconds over this way's.
+    """A way in a format. over: medians of paired ratios, the others' seconds over this way's;
+    quantised: the faster of torch's own dense products of codes.
 
     linears: the same of the time inside linears. outside: share of a token outside linears.
     nll: nats a token over the dense loop's, the same tokens.
@@ -57,6 +61,7 @@ class Row(NamedTuple):
     milliseconds: float
     over_dense: Interval
     over_fastest: Interval
+    over_quantised: Interval | None
     linears: Interval
     outside: float
     ppl: float
@@ -108,7 +113,7 @@ def check(config: Config) -> None:
 
 def sections(result: Result) -> list[Section]:
     """What it came to, in a sentence a format and a table."""
-    text = [_verdict(row) for row in result.rows if row.way not in (DENSE, FASTEST)]
+    text = [_verdict(row) for row in result.rows if not row.way.startswith(DENSE)]
     text.append(
         f"Sums of a buffer that no cache holds read {result.bandwidth / 1e9:.1f} GB/s here, on "
         f"{result.inputs.threads} thread(s)."
@@ -122,10 +127,13 @@ def sections(result: Result) -> list[Section]:
 def _verdict(row: Row) -> str:
     fast = row.over_fastest
     word = "faster than" if fast.low > 1 else "slower than" if fast.high < 1 else "no faster than"
+    quantised = ""
+    if row.over_quantised is not None:
+        quantised = f", {_times(row.over_quantised)} over torch's dense codes"
     return (
         f"{row.dtype}, {row.way}: {word} the fastest dense form in the same loop, {_times(fast)} "
         f"end to end ({_times(row.over_dense)} over F.linear, {_times(row.linears)} in the linears "
-        f"alone), {100 * row.outside:.0f}% of a token outside linears, at "
+        f"alone{quantised}), {100 * row.outside:.0f}% of a token outside linears, at "
         f"{row.nll.mean:+.3f} [{row.nll.low:+.3f}, {row.nll.high:+.3f}] nats a token."
     )
 
@@ -138,6 +146,7 @@ def _table(result: Result) -> Table:
             f"{row.milliseconds:.2f}",
             _times(row.over_dense),
             _times(row.over_fastest),
+            "–" if row.over_quantised is None else _times(row.over_quantised),
             _times(row.linears),
             f"{100 * row.outside:.0f}%",
             f"{row.read / 1e6:.0f} MB",
@@ -151,7 +160,14 @@ def _table(result: Result) -> Table:
     return Table(
         (
             *("weights", "way", "ms a token", "over dense", "over fastest dense"),
-            *("linears alone", "outside linears", "reads", "reads at", "perplexity"),
+            *(
+                "over torch's codes",
+                "linears alone",
+                "outside linears",
+                "reads",
+                "reads at",
+                "perplexity",
+            ),
             "Δ nats a token",
         ),
         rows,

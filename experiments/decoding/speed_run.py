@@ -10,7 +10,7 @@ from bridge.decode.fast_shape import shape_of
 from bridge.decode.plan import Setting
 from bridge.decode.recipe import Recipe
 from experiments.decoding import speed_ways
-from experiments.decoding.speed import DENSE, FASTEST, Config, Result, Row
+from experiments.decoding.speed import DENSE, FASTEST, QUANTISED, Config, Result, Row
 from experiments.decoding.speed_models import RANDOM, Timed, recipe_of, timed_model
 from experiments.decoding.speed_timing import bandwidth, median
 from experiments.decoding.speed_ways import Way
@@ -68,7 +68,8 @@ def _ways(
     names = {p: "sparse" if p == "weights" else f"sparse, {p} rows" for p in config.rows}
     sparse = {name: speed_ways.sparse(model, shape, recipe, p) for p, name in names.items()}
     fastest, forms = speed_ways.fastest_dense(model, shape)
-    return {DENSE: speed_ways.dense(model, shape), FASTEST: fastest, **sparse}, forms
+    torchs = {QUANTISED[p]: speed_ways.quantised(model, shape, p) for p in config.quantised}
+    return {DENSE: speed_ways.dense(model, shape), FASTEST: fastest, **torchs, **sparse}, forms
 
 
 @torch.no_grad()
@@ -99,6 +100,8 @@ def _row(dtype: str, name: str, way: Way, ways: dict[str, Way], config: Config) 
         return np.array(other.seconds) / np.array(way.seconds)
 
     dense = ways[DENSE]
+    codes = [way for name, way in ways.items() if name in QUANTISED.values()]
+    best = min(codes, key=lambda way: float(np.median(way.seconds)), default=None)
     losses, own = (np.array(w.nll).reshape(config.windows, -1).mean(axis=1) for w in (dense, way))
     mean = float(np.mean(way.nll))
     return Row(
@@ -107,6 +110,7 @@ def _row(dtype: str, name: str, way: Way, ways: dict[str, Way], config: Config) 
         milliseconds=1e3 * float(np.median(way.seconds)),
         over_dense=median(over(dense)),
         over_fastest=median(over(ways[FASTEST])),
+        over_quantised=None if best is None else median(over(best)),
         linears=median(np.array(ways[FASTEST].inside) / np.array(way.inside)),
         outside=float(np.median(way.outside)),
         ppl=math.nan if config.reading.model == RANDOM else math.exp(min(mean, 700)),

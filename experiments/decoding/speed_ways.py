@@ -20,6 +20,7 @@ from bridge.decode.sparsified import sparsified
 from bridge.sites import linears
 from ctr_kernels.sparse_gemv.pack import int4_rows, int8_rows
 from ctr_kernels.sparse_gemv.rows import Rows
+from experiments.decoding.speed_quantised import bind_int4, bind_int8
 from experiments.decoding.speed_timing import fastest
 
 Product = Callable[[Tensor], Tensor]
@@ -29,6 +30,7 @@ FORMS: dict[str, Callable[[Tensor], Product]] = {
     "F.linear by channel": lambda w: _by_channel(w),
 }
 """What torch offers for W x, x one row."""
+BINDS = {"int8": bind_int8, "int4": bind_int4}
 PACKS = {"int8": int8_rows, "int4": int4_rows}
 
 
@@ -126,6 +128,13 @@ def fastest_dense(model: PreTrainedModel, shape: Shape) -> tuple[Way, dict[str, 
 
     told = {f"{d_out}x{d_in}": name for (d_out, d_in), name in chosen.items()}
     return Way(Step(model, shape, 1, bind), _dense_bytes(model)), told
+
+
+def quantised(model: PreTrainedModel, shape: Shape, pack: str) -> Way:
+    """Linears by torch's own weight-only product of int8 or int4 codes."""
+    share = {"int8": 1.0, "int4": 0.5}[pack]
+    read = share * sum(linear.weight.numel() for linear in _linears(model))
+    return Way(Step(model, shape, 1, BINDS[pack]), read)
 
 
 def sparse(model: PreTrainedModel, shape: Shape, recipe: Recipe, pack: str = "weights") -> Way:

@@ -20,22 +20,25 @@ def result(tmp_path_factory):
     random_text(folder / "text.txt", 0)
     reading = Reading(str(folder / "model"), folder / "text.txt")
     config = speed.Config(
-        reading, prompt=7, tokens=6, windows=2, calibration=3, rows=("weights", "int8")
-    )
+        reading, prompt=7, tokens=6, windows=2, calibration=3, rows=("weights", "int8"),
+        quantised=("int8", "int4"), dtypes=("float32",),
+    )  # fmt: skip
     return speed.run(config, Progress())
 
 
 def test_all_ways_predict_the_same_tokens(result):
-    ways = ["dense", "dense, fastest form", "sparse", "sparse, int8 rows"]
-    assert [row.way for row in result.rows] == 2 * ways
+    ways = ["dense", "dense, fastest form", "dense, torch's int8", "dense, torch's int4"]
+    ways += ["sparse", "sparse, int8 rows"]
+    assert [row.way for row in result.rows] == ways
     for row in result.rows:
         assert row.over_dense.n == 12
         assert np.isfinite(row.ppl)
         assert 0 < row.outside < 1
-    dense, fastest, sparse, int8 = (row for row in result.rows if row.dtype == "float32")
+    dense, fastest, torch8, _, sparse, int8 = (row for row in result.rows if row.dtype == "float32")
     assert dense.over_dense == Interval(1, 1, 1, 12)
     # The same model by other products, and another model.
     assert abs(fastest.nll.mean) < 1e-5 < abs(sparse.nll.mean)
+    assert 0 < abs(torch8.nll.mean) < abs(sparse.nll.mean)
     assert fastest.read == dense.read > sparse.read > int8.read
 
 
@@ -45,15 +48,15 @@ def test_a_recipe_that_reads_all_predicts_what_dense_does(tmp_path):
     config = speed.Config(
         Reading(str(tmp_path / "model"), tmp_path / "text.txt"),
         sparsity=1e-9, alpha=1.0, prompt=7, tokens=4, windows=2, calibration=2,
-        dtypes=("float32",),
+        dtypes=("float32",), quantised=(),
     )  # fmt: skip
     assert abs(speed.run(config, Progress()).rows[-1].nll.mean) < 1e-5
 
 
 def test_sections(result):
     (section,) = speed.sections(result)
-    assert len(section.text) == 2 * 2 + 1 + 2
-    assert len(section.tables[0].rows) == 8
+    assert len(section.text) == 2 + 1 + 1
+    assert len(section.tables[0].rows) == 6
 
 
 @pytest.mark.parametrize(
@@ -61,7 +64,7 @@ def test_sections(result):
     [(1.1, 1.3, "faster than"), (0.9, 1.1, "no faster than"), (0.5, 0.9, "slower than")],
 )
 def test_the_sentence_follows_the_interval(result, low, high, word):
-    row = result.rows[2]._replace(over_fastest=Interval((low + high) / 2, low, high, 12))
+    row = result.rows[4]._replace(over_fastest=Interval((low + high) / 2, low, high, 12))
     changed = dataclasses.replace(result, rows=[row])
     assert f": {word} the fastest" in speed.sections(changed)[0].text[0]
 
