@@ -139,10 +139,14 @@ def _refined(work: Work, found: Costs) -> tuple[Plan, float, int]:
         settings = (candidate.setting for candidate in candidates)
         gates.reserve({name: max(settings, key=lambda s: s.rank(*work.shapes[name]))})
     journal = _journal(work)
-    with work.progress.task("trials", 1 + config.rounds * 24) as advance:
+    with work.progress.task("trials", 3 + config.rounds * 24) as advance:
         judge = Judge(_objective(work, gates), journal, processes(config), advance)
+        # Costs are of few tokens: whether factors pay at all is asked of the model itself.
+        tables = (found, without_factors(found))
+        losses = judge([start, knapsack(tables[1], work.shapes, config.sparsity)])
+        better = tables[losses[1] < losses[0]]
         plan, loss = refine(
-            found, work.shapes, config.sparsity, judge,
+            better, work.shapes, config.sparsity, judge,
             rounds=config.rounds, told=work.progress.say,
         )  # fmt: skip
     return plan, loss, len(journal.values)
