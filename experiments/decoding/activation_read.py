@@ -227,7 +227,7 @@ def _key(work: Work, variant: Variant) -> dict[str, Any]:
         "sparse_from": config.sparse_from,
         "windows": _digest(work.windows),
     }
-    if config.settle:
+    if config.settle and variant != DENSE:
         more["settle"] = config.settle
     if variant.plan:
         more["plan"] = work.found_plans[variant].digest
