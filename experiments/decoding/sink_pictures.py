@@ -77,10 +77,11 @@ def forest(result: "Result", ways: Mapping[str, str]) -> Figure:
             _points(axes, shown, names, start, sparsity, 0.16 * number)
         axes.axvline(0, color=INK, linewidth=0.8)
         axes.set_yticks(range(len(names)), [ways[n] for n in names] if axes is panels[0] else [])
-        axes.invert_yaxis()
+        axes.set_ylim(len(names) - 0.2, -0.5)  # rows of all panels level
         title = "every token sparse" if start == 0 else f"first {start:.0%} dense"
         axes.set(xlabel="nats a token, less plain", title=title)
-    panels[-1].legend(fontsize=8)
+    handles = panels[0].get_legend_handles_labels()
+    canvas.legend(*handles, loc="outside upper center", ncols=len(result.config.sparsities))
     return canvas
 
 
