@@ -114,13 +114,15 @@ def test_steps_equal_the_definition_token_by_token(model, batches):
 
 
 @torch.no_grad()
-def test_generate_works_and_says_what_the_definition_says(model, batches):
+@pytest.mark.parametrize("sparse_from", [0.5, 1.0])
+def test_generate_works_and_says_what_the_definition_says(model, batches, sparse_from):
     recipe, ids = recipe_of(model, batches), batches[0]
-    with sparsified(model, recipe) as decoding:
+    with sparsified(model, recipe, sparse_from=sparse_from) as decoding:
         said = model.generate(ids, max_new_tokens=6, do_sample=False, eos_token_id=None)
     assert said.shape == (2, 23)
-    assert decoding.tokens_sparse == 5 / 22  # the last token is said, and not read
-    with Defined(model, recipe, 1.0) as defined:
+    # The last token is said, and not read.
+    assert decoding.tokens_sparse == (22 - int(17 * sparse_from)) / 22
+    with Defined(model, recipe, sparse_from) as defined:
         past, piece, wanted = None, ids, []
         for _ in range(6):
             out = defined.logits(piece, past)
@@ -146,6 +148,14 @@ def test_the_model_is_what_it_was(model, batches):
         assert {n: p.stride() for n, p in model.named_parameters()} == strides
         assert torch.equal(model(batches[0]).logits, logits)
         assert not operators(model)
+
+
+@torch.no_grad()
+def test_a_head_that_is_given_the_last_token_gates_it(llama, batches):
+    with sparsified(llama, recipe_of(llama, batches), sparse_from=0.5):
+        whole = llama(batches[0]).logits[:, -1:]
+        last = llama(batches[0], logits_to_keep=1).logits
+    torch.testing.assert_close(last, whole, rtol=1e-5, atol=1e-6)
 
 
 def linears_of(recipe):
