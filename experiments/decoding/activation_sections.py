@@ -55,6 +55,8 @@ def _verdict(result: "Result", sparsity: float) -> str:
     words = f"At {percent}, {best.variant.method} predicts best: perplexity {_ppl(best)}"
     if best.variant.method == TEAL:
         near = [j.variant.method for j in here if j.teal is not None and not clear(j.teal)]
+        if len(here) == 1:
+            return words + "; there is no other."
         return words + (f" (not clear of {', '.join(near)})." if near else ", clear of all others.")
     if best.teal is None:
         return words + "."
