@@ -111,7 +111,7 @@ _PROBES = {
     ),
     "experiment activation": Command(
         "experiments.decoding.activation",
-        "How well does a model predict that reads 30 to 60% of its weights? All methods. Resumable.",
+        "How well does a model predict that reads 30 to 60% of its weights? All methods.",
         "ctr experiment activation smollm2 --text wiki.txt --sparsities 0.5 0.7",
     ),
     "experiment sparse-sinks": Command(
