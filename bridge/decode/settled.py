@@ -14,6 +14,7 @@ from bridge.decode.phase import Phase
 from bridge.decode.places import HEAD
 from bridge.decode.reading import Ids
 from bridge.decode.recipe import Recipe
+from bridge.sites import place, show
 from bridge.stream import hooked
 
 
@@ -35,6 +36,25 @@ def settled(
     a few rounds are needed; behind dense linears one changes nothing. Factors and biases stay.
     Only tokens from ⌊T sparse_from⌋ of a sequence of T count. Errors as in `calibrate`.
     """
+    recipe.check(model)
+    # What is no nn.Linear (GPT-2's transposed ones, experts) stands as one while it is watched.
+    stood = show(model, recipe.plan)
+    try:
+        return _settled(model, recipe, batches, rounds, sparse_from, keep, seed, advance)
+    finally:
+        place(model, stood)
+
+
+def _settled(
+    model: nn.Module,
+    recipe: Recipe,
+    batches: Sequence[Ids],
+    rounds: int,
+    sparse_from: float,
+    keep: int,
+    seed: int,
+    advance: Callable[[str], None] | None,
+) -> Recipe:
     linears = recipe.check(model)
     for _ in range(rounds):
         exclude = None

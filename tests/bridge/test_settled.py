@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from bridge.decode.baselines import plans
 from bridge.decode.inputs import calibrate
@@ -47,3 +48,16 @@ def test_behind_dense_linears_nothing_changes(llama, batches):
     for name in first:
         assert torch.equal(again.thresholds[name], recipe.thresholds[name])
     assert again.plan == recipe.plan
+
+
+def test_linears_of_another_kind_are_settled_too(batches):
+    """GPT-2's are no nn.Linear: hooks on what only stands for them would never be called."""
+    torch.manual_seed(0)
+    sizes = {"n_embd": 24, "n_layer": 2, "n_head": 3, "n_positions": 64}
+    ends = {"bos_token_id": 0, "eos_token_id": 1}
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=97, **sizes, **ends)).eval()
+    shapes = {n: (m.out_features, m.in_features) for n, m in linears(model).items()}
+    recipe = fit(model, plans.UNIFORM["teal"](shapes, 0.6), calibrate(model, batches))
+    before = off(model, recipe, batches, 0.0)
+    after = off(model, settled(model, recipe, batches, rounds=6), batches, 0.0)
+    assert after < before / 4
