@@ -53,9 +53,8 @@ def test_behind_dense_linears_nothing_changes(llama, batches):
 def test_linears_of_another_kind_are_settled_too(batches):
     """GPT-2's are no nn.Linear: hooks on what only stands for them would never be called."""
     torch.manual_seed(0)
-    sizes = {"n_embd": 24, "n_layer": 2, "n_head": 3, "n_positions": 64}
-    ends = {"bos_token_id": 0, "eos_token_id": 1}
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=97, **sizes, **ends)).eval()
+    config = GPT2Config(vocab_size=97, n_embd=24, n_layer=2, n_head=3, n_positions=64)
+    model = GPT2LMHeadModel(config).eval()
     shapes = {n: (m.out_features, m.in_features) for n, m in linears(model).items()}
     recipe = fit(model, plans.UNIFORM["teal"](shapes, 0.6), calibrate(model, batches))
     before = off(model, recipe, batches, 0.0)
