@@ -17,9 +17,11 @@ if TYPE_CHECKING:  # torch is imported when the question is asked, not for --hel
     from experiments.decoding.activation_judge import Judged
 
 METHODS = (
-    "teal", "teal-signed", "teal-greedy", "sparse", "low-rank", "r-sparse", "r-sparse-moment",
-    "cats", "cats-teal", "griffin", "relu", "multi-phase",
+    "teal", "teal-unsettled", "teal-signed", "teal-greedy", "teal-greedy-unsettled", "sparse",
+    "low-rank", "r-sparse", "r-sparse-unsettled", "r-sparse-moment", "cats", "cats-teal", "griffin",
+    "relu", "multi-phase",
 )  # fmt: skip
+UNSETTLED = "-unsettled"
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Amounts:
     """Tokens of a calibration sequence."""
     keep: int = 1024
     """Tokens whose inputs are kept, of every linear: thresholds and factors are taken of them."""
+    settling: int = 8
+    """Calibration sequences that thresholds are settled on, at most."""
     greedy: int = 2
     """Calibration sequences on which TEAL's greedy compares outputs of blocks."""
     greedy_seq: int = 128
@@ -54,7 +58,8 @@ class Config:
     column norms), low-rank, r-sparse (uniform, 5% in plain SVD), r-sparse-moment (5% in the
     stand-in of least output error); cats (as published), cats-teal (TEAL for what CATS reads
     whole); griffin, griffin-sample, griffin-topk-sample, griffin-random, griffin-magnitude;
-    relu (swapped in, untrained), multi-phase (what is left out becomes a few constants)."""
+    relu (swapped in, untrained), multi-phase (what is left out becomes a few constants). With the
+    ending -unsettled: thresholds of what linears read in the dense model, as published."""
     sparsities: tuple[float, ...] = (0.4, 0.5, 0.6, 0.7)
     """Shares of the linears' bytes that a token does not read."""
     plans: tuple[Path, ...] = ()
@@ -64,9 +69,11 @@ class Config:
     """The share of a window that is dense, as a prompt; only tokens after it are scored."""
     int4: bool = False
     """Quantise the model to INT4 in groups of 128 by GPTQ before everything else."""
-    settle: int = 0
-    """How often thresholds are taken again, of what linears read in the sparse model: those of the
-    dense model, as published, read less than the budget allows. Recipes stay as they were saved."""
+    settle: int = 2
+    """How often thresholds are taken again, of what is read in the sparse model, for every method
+    and plan alike: those of the dense model, as published, read less than the budget allows. 0:
+    never. Never for teal-signed, which is TEAL as published, nor for recipes, which stay as they
+    were saved."""
     phases: int = 4
     """Constants of multi-phase ReLU."""
     calibration_text: Path | None = None
@@ -123,15 +130,15 @@ def run(config: Config, progress: Progress) -> Result:
         BadInput: an unknown method, a plan of another model.
     """
     check(config)
-    from experiments.decoding import activation_judge, activation_read
+    from experiments.decoding import activation_judge, activation_measure
 
-    work = activation_read.Work.prepared(config, progress)
+    work = activation_measure.prepared(config, progress)
     progress.say(f"variants are kept in {config.state}: a run that is killed goes on from there")
-    variants = activation_read.variants(work)
+    variants = activation_measure.variants(work)
     seen, left = {}, []
     with progress.task("variants", len(variants)) as advance:
         for variant in variants:
-            found = activation_read.measured(work, variant, progress)
+            found = activation_measure.measured(work, variant)
             if isinstance(found, str):
                 left.append(Left(variant, found))
             else:
@@ -169,6 +176,7 @@ def check(config: Config) -> None:
     within("calibration", amounts.calibration, 1)
     within("calibration-seq", amounts.calibration_seq, 2)
     within("keep", amounts.keep, 2)
+    within("settling", amounts.settling, 1)
     within("greedy", amounts.greedy, 1, amounts.calibration)
     within("greedy-seq", amounts.greedy_seq, 8, amounts.calibration_seq)
     between("greedy-step", amounts.greedy_step, 0, 10)

@@ -9,9 +9,13 @@ from jaxtyping import Float
 
 from experiments.decoding.activation import DENSE, TEAL, Variant
 from experiments.intervals import Interval, interval
+from experiments.recalls import clear
 
 if TYPE_CHECKING:
-    from experiments.decoding.activation_read import Seen
+    from experiments.decoding.activation_measure import Seen
+
+TOLERANCE = 0.005
+"""Of the dense bytes: who predicts better by reading more than this above the other has not won."""
 
 
 class Judged(NamedTuple):
@@ -19,7 +23,8 @@ class Judged(NamedTuple):
 
     teal: against TEAL's uniform recipe at the same budget. best: against the baseline of lowest
     loss at that budget, `rival`, for plans that a search found. planned, read: shares of bytes,
-    as budgeted and as counted. whole: nothing is saved.
+    as budgeted and as counted; teal_read, best_read: what the other one really read. whole:
+    nothing is saved. saved: thresholds are a recipe's.
     """
 
     variant: Variant
@@ -31,6 +36,14 @@ class Judged(NamedTuple):
     teal: Interval | None
     best: Interval | None = None
     rival: str = ""
+    teal_read: float = math.nan
+    best_read: float = math.nan
+    saved: bool = False
+
+
+def bought(difference: Interval | None, read: float, other: float) -> bool:
+    """Whether what is clear of zero is between unequals: the better one read more, by TOLERANCE."""
+    return -clear(difference) * (read - other) > TOLERANCE
 
 
 def judged(seen: "Mapping[Variant, Seen]") -> list[Judged]:
@@ -40,7 +53,9 @@ def judged(seen: "Mapping[Variant, Seen]") -> list[Judged]:
 
 def _judged(variant: Variant, here: "Seen", seen: "Mapping[Variant, Seen]") -> Judged:
     teal = seen.get(Variant(TEAL, variant.sparsity)) if variant.method != TEAL else None
+    teal = None if variant == DENSE else teal
     rival = _rival(variant, seen) if variant.plan else None
+    best = None if rival is None else seen[rival]
     return Judged(
         variant=variant,
         # A broken model's loss can be past what exp holds.
@@ -49,9 +64,12 @@ def _judged(variant: Variant, here: "Seen", seen: "Mapping[Variant, Seen]") -> J
         read=here.read,
         whole=here.whole,
         dense=interval(here.nll - seen[DENSE].nll),
-        teal=None if teal is None or variant == DENSE else interval(here.nll - teal.nll),
-        best=None if rival is None else interval(here.nll - seen[rival].nll),
+        teal=None if teal is None else interval(here.nll - teal.nll),
+        best=None if best is None else interval(here.nll - best.nll),
         rival="" if rival is None else rival.method,
+        teal_read=math.nan if teal is None else teal.read,
+        best_read=math.nan if best is None else best.read,
+        saved=here.saved,
     )
 
 

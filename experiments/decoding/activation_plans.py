@@ -1,6 +1,7 @@
 """Plans and recipes that a search wrote, as `activation` compares them."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -17,7 +18,6 @@ from mech.errors import BadInput
 class Found:
     """A file's plan; share: numbers read a token over the dense ones'. A recipe is not refitted."""
 
-    name: str
     plan: Plan
     share: float
     digest: str
@@ -41,7 +41,7 @@ def read(file: Path, model: nn.Module, shapes: Shapes) -> Found:
         extra = sum(len(bias) for bias in recipe.bias.values())
         share = read_share(recipe.plan, shapes) + extra / sum(a * b for a, b in shapes.values())
         digest = sha256(b"".join(sha256(f.read_bytes()).digest() for f in _files(file)))
-        return Found(file.name, recipe.plan, share, digest.hexdigest()[:16], recipe)
+        return Found(recipe.plan, share, digest.hexdigest()[:16], recipe)
     try:
         text = file.read_bytes()
         says = json.loads(text)
@@ -56,7 +56,19 @@ def read(file: Path, model: nn.Module, shapes: Shapes) -> Found:
     unknown = [name for name in plan if name not in shapes]
     if unknown:
         raise BadInput(f"{file} names {unknown[0]}, which the model has not: it is of another one")
-    return Found(file.stem, plan, read_share(plan, shapes), sha256(text).hexdigest()[:16])
+    return Found(plan, read_share(plan, shapes), sha256(text).hexdigest()[:16])
+
+
+def names(files: Sequence[Path], sparsities: Sequence[float]) -> list[str]:
+    """Of each file as many of the last parts of its path as it takes for no two to be the same.
+
+    Files of different sparsities may share a name: they are then points of one line.
+    """
+    for parts in range(1, max(len(file.parts) for file in files) + 1 if files else 1):
+        found = ["/".join(file.parts[-parts:]).removesuffix(".json") for file in files]
+        if len(set(zip(found, sparsities, strict=True))) == len(files):
+            return found
+    return [str(file) for file in files]
 
 
 def _files(folder: Path) -> list[Path]:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from experiments import effects
 from experiments.decoding.activation import TEAL
+from experiments.decoding.activation_judge import TOLERANCE, bought
 from experiments.intervals import Interval, of_few
 from experiments.recalls import clear
 from experiments.report import Picture, Section, Table
@@ -26,7 +27,7 @@ def sections(result: "Result") -> list[Section]:
         "activation",
         activation_pictures.lines(result),
         "Perplexity, and nats a token more than TEAL's uniform recipe at the same budget, with "
-        "95% intervals over windows.",
+        f"95% intervals over windows; hollow: over {100 * TOLERANCE:g} points more than TEAL read.",
     )
     return [Section("Prediction at equal bytes read", text, [_table(result)], [picture])]
 
@@ -37,7 +38,14 @@ def _setting(result: "Result") -> str:
     if result.before is not None:
         words += f" in INT4 (groups of 128, GPTQ), {result.before:.4g} before"
     if result.config.settle:
-        words += "; thresholds are of what linears read in the sparse model"
+        words += (
+            "; thresholds are of what is read in the sparse model, but for those called unsettled, "
+            "teal-signed and multi-phase (of the dense model, as published)"
+        )
+    else:
+        words += "; thresholds are of what is read in the dense model"
+    if any(j.saved for j in result.judged):
+        words += "; those of recipes are as they were saved"
     gated = result.config.sparse_from
     if gated:
         return words + f"; the first {effects.percent(gated)} of a window is dense."
@@ -52,25 +60,44 @@ def _verdict(result: "Result", sparsity: float) -> str:
     if not here:
         return f"At {percent} nothing keeps to the budget."
     best = min(here, key=lambda j: j.dense.mean)
-    words = f"At {percent}, {best.variant.method} predicts best: perplexity {_ppl(best)}"
+    words = (
+        f"At {percent}, {best.variant.method} predicts best: perplexity {_ppl(best)}, "
+        f"{_read(best.read)} of the bytes read"
+    )
     if best.variant.method == TEAL:
-        near = [j.variant.method for j in here if j.teal is not None and not clear(j.teal)]
-        if len(here) == 1:
-            return words + "; there is no other."
-        return words + (f" (not clear of {', '.join(near)})." if near else ", clear of all others.")
+        return words + _beside(best, [j for j in here if j.teal is not None])
     if best.teal is None:
         return words + "."
     sure = "" if clear(best.teal) else ", which is not clear of none"
+    if bought(best.teal, best.read, best.teal_read):
+        sure = "; that is no win: it reads more"
     teal = next(j for j in result.judged if j.variant == (TEAL, sparsity, False))
-    return words + f" against TEAL's {_ppl(teal)} ({_nats(best.teal)} nats a token{sure})."
+    return (
+        f"{words}, against TEAL's {_ppl(teal)} and {_read(teal.read)} "
+        f"({_nats(best.teal)} nats a token{sure})."
+    )
+
+
+def _beside(teal: "Judged", others: list["Judged"]) -> str:
+    """What TEAL, which predicts best, is worth."""
+    if not others:
+        return "; there is no other."
+    near = [j.variant.method for j in others if not clear(j.teal)]
+    less = [j.variant.method for j in others if bought(j.teal, j.read, teal.read)]
+    words = f" (not clear of {', '.join(near)})" if near else ", clear of all others"
+    return words + (f"; {', '.join(less)} read less." if less else ".")
 
 
 def _plan(j: "Judged") -> str:
     said = {-1: "better than", 0: "not told apart from", 1: "worse than"}[clear(j.best)]
-    return (
+    words = (
         f"At {effects.percent(j.variant.sparsity)} the plan {j.variant.method} is {said} the best "
-        f"baseline of no larger budget, {j.rival}: {_nats(j.best)} nats a token."
+        f"baseline of no larger budget, {j.rival}: {_nats(j.best)} nats a token, {_read(j.read)} "
+        f"of the bytes read (it: {_read(j.best_read)})"
     )
+    if bought(j.best, j.read, j.best_read):
+        return f"{words}; that is no comparison at equal bytes, and no win."
+    return words + "."
 
 
 def _table(result: "Result") -> Table:
@@ -82,21 +109,41 @@ def _table(result: "Result") -> Table:
             _nats(j.dense),
             _nats(j.teal),
             f"{100 * j.planned:.3f}%" if not j.whole else "100%",
-            f"{100 * j.read:.2f}%",
+            _read(j.read),
+            "–" if j.teal is None else _points(j.read - j.teal_read),
         )
         for j in result.judged
     ]
     n = result.judged[0].dense.n
     return Table(
-        ("not read", "method", "perplexity", "Δ to dense", "Δ to TEAL", "budget", "read"),
+        (
+            "not read",
+            "method",
+            "perplexity",
+            "Δ to dense",
+            "Δ to TEAL",
+            "budget",
+            "read",
+            "less TEAL's",
+        ),
         rows,
         f"{result.definition}. Δ: nats a token, paired by window, 95% intervals over n = {n} "
         f"windows. Text: {result.inputs.text}; calibrated on {result.calibration}. Budget: numbers "
         f"that a token may read of the {result.facts['numbers']:,} of {result.facts['linears']} "
         "linears, true shapes, factors whole; read: as counted on the scored text (a factor's rows "
         "of channels that are read are not). relu has no budget, and what it reads is in both "
-        f"columns; multi-phase reads everything.{of_few(n)}",
+        "columns; multi-phase reads everything. Less TEAL's: percentage points of the dense bytes; "
+        f"who reads more than {100 * TOLERANCE:g} above another is not said to beat it."
+        f"{of_few(n)}",
     )
+
+
+def _read(share: float) -> str:
+    return f"{100 * share:.2f}%"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.2f}"
 
 
 def _ppl(j: "Judged") -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from torch import nn
@@ -14,9 +14,13 @@ from bridge.decode.inputs import Inputs
 from bridge.decode.plan import Plan, read_share
 from bridge.decode.recipe import Recipe, fit
 from bridge.decode.sparsified import sparsified
+from experiments.decoding.activation import UNSETTLED
+from experiments.decoding.activation_settle import Settling
 from mech.errors import BadInput
 
 GRIFFIN = "griffin"
+SETTLED = (*plans.UNIFORM, "teal-greedy", "cats", "cats-teal")
+"""Methods whose thresholds can be taken again in the sparse model."""
 Shapes = Mapping[str, tuple[int, int]]
 Entered = Callable[[nn.Module, float], AbstractContextManager[Any]]
 
@@ -29,13 +33,17 @@ class Given:
     shapes: Shapes
     inputs: Callable[[], Inputs]
     paths: Callable[[], list[list[greedy.Raised]]]
-    settle: Callable[[Recipe], Recipe]
+    settling: Settling
     phases: int = 4
     seed: int = 0
 
     def fitted(self, plan: Plan) -> Recipe:
-        """A recipe of the plan, settled where that was asked for."""
-        return self.settle(fit(self.model, plan, self.inputs()))
+        """A recipe of the plan, settled."""
+        return self.settling.recipe(fit(self.model, plan, self.inputs()))
+
+    def unsettled(self) -> "Given":
+        """The same for thresholds of the dense model's inputs, as methods are published."""
+        return replace(self, settling=replace(self.settling, rounds=0))
 
 
 @dataclass(frozen=True)
@@ -55,12 +63,14 @@ class Made:
 
 
 def made(given: Given, method: str, sparsity: float) -> Made:
-    """`method` at `sparsity`.
+    """`method` at `sparsity`; with the ending "-unsettled" as it is published.
 
     Raises:
         BadInput: it is not known, or cannot read so little; the message says why.
     """
     known(method)
+    if method.endswith(UNSETTLED):
+        given, method = given.unsettled(), method.removesuffix(UNSETTLED)
     if method in plans.UNIFORM:
         return of_plan(given, plans.UNIFORM[method](given.shapes, sparsity))
     if method == "teal-signed":
@@ -90,10 +100,13 @@ def known(method: str) -> None:
     Raises:
         BadInput: it is none; the message lists all.
     """
-    names = [*plans.UNIFORM, "teal-signed", "teal-greedy", "cats", "cats-teal", GRIFFIN]
+    names = [*SETTLED, "teal-signed", GRIFFIN]
     names += [f"{GRIFFIN}-{mode}" for mode in griffin.MODES] + ["relu", "multi-phase"]
-    if method not in names:
-        raise BadInput(f"no method {method!r}: there are {', '.join(names)}")
+    if method not in names and method.removesuffix(UNSETTLED) not in SETTLED:
+        raise BadInput(
+            f"no method {method!r}: there are {', '.join(names)}, and of the first {len(SETTLED)} "
+            f"NAME{UNSETTLED}"
+        )
 
 
 def of_plan(given: Given, plan: Plan) -> Made:
@@ -158,10 +171,10 @@ def _cats(given: Given, sparsity: float, elsewhere: float, *, whole: bool) -> Ma
         density = neurons(mlps, given.shapes, 1 - sparsity, skipped=("up", "down"))
     else:
         rest = [name for name in given.shapes if name not in skipped]
-        recipe = given.fitted(plans.teal(rest, elsewhere))
-    levels = cats.thresholds(
-        given.model, given.inputs(), dict.fromkeys((mlp.name for mlp in mlps), density)
-    )
+        recipe = fit(given.model, plans.teal(rest, elsewhere), given.inputs())
+    densities = dict.fromkeys((mlp.name for mlp in mlps), density)
+    levels = cats.thresholds(given.model, given.inputs(), densities)
+    levels, recipe = given.settling.cats(levels, densities, recipe)
     return Made(
         1 - sparsity,
         recipe,

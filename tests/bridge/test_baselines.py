@@ -58,9 +58,8 @@ def test_the_histogram_has_the_release_s_bins_and_interpolates_between_centres()
     # 4 bins: [-50, -49], [-49, 0], [0, 49], [49, 1e6]; shares up to their ends, by hand.
     upto = [2 / 101, 51 / 101, 100 / 101, 1.0]
     centres = [-49.5, -24.5, 24.5, (49 + 1e6) / 2]
-    assert teal.signed_threshold(x, 0.0, bins=4) == pytest.approx(
-        -24.5 + (0.5 - upto[1] + upto[1] - upto[0]) / (upto[1] - upto[0]) * 25.0 - 25.0, abs=2.0
-    )
+    part = (0.5 - upto[0]) / (upto[1] - upto[0])
+    assert teal.signed_threshold(x, 0.0, bins=4) == pytest.approx(centres[0] + part * 25.0)
     part = (0.75 - upto[1]) / (upto[2] - upto[1])
     assert teal.signed_threshold(x, 0.5, bins=4) == pytest.approx(centres[1] + part * 49.0)
 
@@ -223,6 +222,43 @@ def test_a_thresholded_gate_stands_inside_gated_linears(llama, inputs, shapes, b
     assert not torch.allclose(first, dense, atol=1e-4)
     assert not torch.allclose(first, second, atol=1e-4)
     assert torch.equal(logits(llama, ids), dense)
+
+
+def test_settled_cats_reads_its_share_of_its_own_activations(llama, inputs, shapes, batches):
+    """Beside gated linears, and only of the tokens after a prompt, which are others."""
+    mlps = gated_mlps(llama)
+    skipped = {name for mlp in mlps for name in (mlp.up, mlp.down)}
+    rest = [name for name in shapes if name not in skipped]
+    recipe = fit(llama, plans.teal(rest, 0.7), inputs)
+    densities = dict.fromkeys((mlp.name for mlp in mlps), 0.3)
+    levels = cats.thresholds(llama, inputs, densities)
+
+    def off(levels) -> float:
+        with cats.cats(llama, levels, sparse_from=0.5) as found:
+            for ids in batches:
+                logits(llama, ids)
+        return abs(found.reading.share - 0.3)
+
+    with sparsified(llama, recipe, sparse_from=0.5, layout="shared"):
+        again = levels
+        for _ in range(4):
+            again = cats.settled(llama, again, densities, batches, sparse_from=0.5)
+        assert off(again) < min(0.01, off(levels) / 2)
+        few = cats.settled(llama, levels, densities, batches, sparse_from=0.5, keep=5)
+    assert few != again
+    # Dense tokens would say something else: the quantile is of those that are gated alone.
+    with cats.cats(llama, levels, sparse_from=0.5):
+        gates = [llama.model.layers[i].mlp.gate_proj for i in range(2)]
+        seen: list[torch.Tensor] = []
+        handle = gates[1].register_forward_hook(lambda _, __, y: seen.append(silu(y)[:, 8:].abs()))
+        for ids in batches:
+            logits(llama, ids)
+        handle.remove()
+    once = cats.settled(llama, levels, densities, batches, sparse_from=0.5)
+    pool = torch.cat([a.flatten() for a in seen])
+    assert float((pool > once[mlps[1].name]).float().mean()) == pytest.approx(
+        0.3, abs=1 / len(pool)
+    )
 
 
 def test_relu_in_place_of_the_activation(llama, batches):

@@ -11,13 +11,22 @@ from matplotlib.figure import Figure
 from tiny import random_text, tiny_llama
 
 from bridge.decode.baselines import plans
+from bridge.decode.recipe import fit
 from bridge.evaluate import TokenLosses
 from bridge.sites import linears, module
 from bridge.stream import hooked
-from experiments.decoding import activation, activation_read, activation_ways
+from experiments.decoding import (
+    activation,
+    activation_measure,
+    activation_plans,
+    activation_read,
+    activation_sections,
+    activation_ways,
+)
 from experiments.decoding.activation import DENSE, METHODS, Amounts, Config, Variant
-from experiments.decoding.activation_judge import judged
-from experiments.decoding.activation_read import Seen, scored
+from experiments.decoding.activation_judge import TOLERANCE, bought, judged
+from experiments.decoding.activation_measure import Seen, scored
+from experiments.intervals import interval
 from experiments.progress import Progress
 from experiments.settings import BadOption, Reading
 from mech.errors import BadInput
@@ -82,7 +91,7 @@ def test_every_method_keeps_to_its_budget_or_says_why_not(result):
 
 def test_what_is_read_is_what_gated_tokens_keep(config):
     """Counted by hand, in front of every linear, of the second half of a batch."""
-    few = replace(config, plans=(), sparse_from=0.5)
+    few = replace(config, plans=(), sparse_from=0.5, settle=0)
     work = activation_read.Work.prepared(few, Progress())
     given, ids = work.given, work.windows
     for method in ("teal", "r-sparse-moment", "teal-signed"):
@@ -123,12 +132,13 @@ def test_a_second_run_reads_what_the_first_has_measured(config, result, monkeypa
     def never(*_):
         raise AssertionError("it was measured again")
 
-    monkeypatch.setattr(activation_read, "_measure", never)
+    monkeypatch.setattr(activation_measure, "_measure", never)
     assert repr(activation.run(config, Progress()).judged) == repr(result.judged)
     for other in (
         replace(config, sparse_from=0.5),
         replace(config, settle=1),
         replace(config, seed=1),
+        replace(config, amounts=replace(TINY, settling=1)),
         replace(config, amounts=replace(TINY, keep=100)),
         replace(config, methods=("multi-phase",), phases=2, plans=()),
         replace(config, amounts=replace(TINY, greedy_seq=16), methods=("teal-greedy",), plans=()),
@@ -150,12 +160,29 @@ def test_after_a_prompt_griffin_is_there_and_every_mode_is_its_own(config):
     assert "the first 24 tokens of a window are dense" in found.definition
 
 
-def test_settled_thresholds_read_what_the_budget_says(config, result):
-    few = replace(config, settle=4, methods=("teal", "sparse"), plans=(), sparsities=(0.7,))
+def test_settled_thresholds_read_what_the_budget_says(config):
+    """CATS's activations among them."""
+    names = ("teal", "sparse", "cats-teal")
+    both = (*names, *(f"{name}-unsettled" for name in names))
+    few = replace(config, settle=4, methods=both, plans=(), sparsities=(0.7,))
     found = activation.run(few, Progress())
-    before = {j.variant: j.read for j in result.judged}
-    for j in found.judged[1:]:
-        assert abs(j.read - 0.3) < abs(before[j.variant] - 0.3) / 2
+    off = {j.variant.method: abs(j.read - 0.3) for j in found.judged}
+    for name in names:
+        assert off[name] < off[f"{name}-unsettled"] / 2
+
+
+def test_without_settling_the_ending_says_nothing_and_nothing_is_measured_twice(config, result):
+    names = ("teal", "teal-unsettled", "r-sparse-unsettled", "griffin")
+    few = replace(config, settle=0, methods=names, plans=(), sparsities=(0.7,))
+    found = activation.run(few, Progress())
+    assert [j.variant.method for j in found.judged] == ["dense", "teal", "r-sparse"]
+    before = {j.variant.method: j for j in result.judged if j.variant.sparsity == 0.7}
+    # The very files that the settled run wrote for its unsettled rows.
+    assert found.judged[1].dense == before["teal-unsettled"].dense
+    assert found.judged[2].dense == before["r-sparse-unsettled"].dense
+    assert before["teal"].dense != before["teal-unsettled"].dense
+    (section,) = activation.sections(found)
+    assert "of what is read in the dense model" in section.text[0]
 
 
 def test_int4_is_where_everything_starts_from(config, result):
@@ -191,6 +218,73 @@ def test_only_what_a_gated_token_predicted_is_scored():
     # Without a prefix the first of a window is not scored, and its place is 0.
     some = TokenLosses(*(part[[1, 2, 3, 4, 6, 7, 8, 9]] for part in losses))
     np.testing.assert_allclose(scored(some, 5, 0, 3), [4.0, 9.0])
+
+
+def test_who_reads_more_has_not_won():
+    """By more than the tolerance; nor has it lost who reads less."""
+
+    def seen(shift, read):
+        return Seen(np.arange(4.0) + shift, 0.5, read)
+
+    def page(ours, theirs):
+        found = judged({
+            DENSE: seen(0.0, 1.0),
+            Variant("teal", 0.5): seen(1.0, theirs),
+            Variant("sparse", 0.5): seen(0.5, ours),
+            Variant("ours", 0.5, plan=True): seen(0.25, ours),
+        })  # fmt: skip
+        result = activation.Result(Config(), None, "", "", None, found, [], {})  # type: ignore
+        return found, activation_sections._verdict(result, 0.5), activation_sections._plan(found[3])
+
+    found, words, plan = page(0.5, 0.5 - 0.9 * TOLERANCE)
+    assert "ours predicts best" in words
+    assert "50.00% of the bytes read, against TEAL's" in words
+    assert "49.55%" in words
+    assert "no win" not in words
+    assert "better than the best baseline of no larger budget, sparse" in plan
+    assert found[3].best_read == 0.5
+    _, words, _ = page(0.5, 0.5 - 1.1 * TOLERANCE)
+    assert "no win: it reads more" in words
+    better, worse = interval(np.full(3, -1.0)), interval(np.full(3, 1.0))
+    assert bought(better, 0.51, 0.5)
+    assert not bought(better, 0.49, 0.5)
+    assert bought(worse, 0.49, 0.5)
+    assert not bought(worse, 0.51, 0.5)
+    assert not bought(interval(np.array([-1.0, 1.0])), 0.9, 0.5)
+
+
+def test_plans_of_one_name_do_not_take_each_other_s_place(config, tmp_path):
+    """Several folders called recipe: where the sparsity is one, the path tells them apart."""
+    a, b, c = (tmp_path / part / "recipe" for part in ("40", "50/x", "50/y"))
+    assert activation_plans.names([a, b], [0.4, 0.5]) == ["recipe", "recipe"]
+    assert activation_plans.names([a, b, c], [0.4, 0.5, 0.5]) == [
+        "40/recipe",
+        "x/recipe",
+        "y/recipe",
+    ]
+    assert activation_plans.names([], []) == []
+    (plan,) = config.plans
+    again = [tmp_path / part / plan.name for part in "xy"]
+    for file in again:
+        file.parent.mkdir()
+        file.write_bytes(plan.read_bytes())
+    few = replace(config, plans=(*again, again[0]), methods=("teal",), sparsities=(0.55,))
+    work = activation_read.Work.prepared(few, Progress())
+    assert list(work.found_plans) == [("x/ours", 0.55, True), ("y/ours", 0.55, True)]
+
+
+def test_a_recipe_is_as_it_was_saved_and_the_page_says_so(config, tmp_path):
+    work = activation_read.Work.prepared(config, Progress())
+    saved = fit(work.loaded.model, plans.teal(work.shapes, 0.7), work.read)
+    saved.save(tmp_path / "mine")
+    few = replace(config, plans=(tmp_path / "mine",), methods=("teal-unsettled",),
+                  sparsities=(0.7,))  # fmt: skip
+    found = activation.run(few, Progress())
+    by_name = {j.variant.method: j for j in found.judged}
+    assert by_name["mine"].dense == by_name["teal-unsettled"].dense
+    assert by_name["mine"].dense != by_name["teal"].dense
+    (section,) = activation.sections(found)
+    assert "those of recipes are as they were saved" in section.text[0]
 
 
 def test_differences_are_of_one_budget():

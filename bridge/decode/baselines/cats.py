@@ -1,8 +1,9 @@
 """CATS: up and down are read where the gate's activation is large (Lee et al. 2024)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -11,7 +12,10 @@ from torch import Tensor, nn
 from bridge.decode.baselines.gated_mlp import GatedMLP, activation, activations, gated_mlps
 from bridge.decode.inputs import Inputs, quantile
 from bridge.decode.phase import Phase
+from bridge.decode.reading import Ids
+from bridge.decode.reservoir import Reservoir
 from bridge.sites import linears
+from bridge.stream import evaluating, hooked
 
 
 @dataclass
@@ -97,3 +101,40 @@ def cats(
     }
     with activations(model, put):
         yield found
+
+
+@torch.no_grad()
+def settled(
+    model: nn.Module,
+    levels: Mapping[str, float],
+    densities: Mapping[str, float],
+    batches: Sequence[Ids],
+    *,
+    sparse_from: float = 0.0,
+    keep: int = 2048,
+    seed: int = 0,
+) -> dict[str, float]:
+    """t ← the quantiles of |act(gate x)| in the model that CATS has sparsified by `levels`.
+
+    Those of the dense model read less: activations behind others that are left out are smaller.
+    The model may be gated beside (inside `sparsified`). `keep` tokens at most, uniform, seeded;
+    only those from ⌊T sparse_from⌋ of a sequence of T. As `bridge.decode.settled` does for linears.
+    """
+    drawn = torch.Generator().manual_seed(seed)
+    found = {name: Reservoir(keep) for name in levels}
+
+    def hook(name: str, first: int, keys: Tensor) -> Any:
+        def after(gate: Thresholded, args: tuple, _: Tensor) -> None:
+            a = gate.act(args[0])[:, first:].flatten(0, 1)
+            found[name].offer(keys, a.abs(), torch.zeros(len(a), 2, dtype=torch.int64))
+
+        return after
+
+    with cats(model, levels, sparse_from=sparse_from) as placed, evaluating(model):
+        acts = {mlp.name: activation(model, mlp.name) for mlp in placed.mlps}
+        for ids in batches:
+            first = first_gated(ids.shape[1], sparse_from)
+            keys = torch.rand(ids[:, first:].numel(), generator=drawn, dtype=torch.float64)
+            with hooked([(act, "post", hook(name, first, keys)) for name, act in acts.items()]):
+                model(input_ids=ids, use_cache=False)
+    return {name: quantile(found[name].rows()[0], 1 - densities[name]) for name in levels}
