@@ -48,3 +48,17 @@ def test_the_library_example_prints_two_numbers(tmp_path):
     whole, without_low_rank = map(float, done.stdout.split())
     assert whole > 200
     assert without_low_rank < 50
+
+
+@pytest.mark.model
+def test_the_decoding_example_prints_a_text(tmp_path):
+    """It goes on where the first example has loaded and read."""
+    first, second = (part.split("```")[0] for part in README.split("```python\n")[1:3])
+    example = first.split("def ")[0] + second.replace("max_new_tokens=64", "max_new_tokens=4")
+    example += "\nassert model.get_output_embeddings().weight.is_contiguous()"
+    (tmp_path / "some.txt").write_text(read_text(None, "evaluation").text[:60_000])
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", example],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert len(done.stdout.split()) > 10
