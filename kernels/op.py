@@ -8,6 +8,9 @@ from typing import Generic, Literal, ParamSpec, TypeVar
 
 import torch
 
+# Before any kernel: whatever changes on disk from now on is not what runs in this process.
+import ctr_kernels.sources  # noqa: F401
+
 P = ParamSpec("P")
 R = TypeVar("R")
 Backend = Literal["reference", "cpu", "triton"]

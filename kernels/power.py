@@ -6,9 +6,10 @@ it stands in.
 
 from typing import no_type_check
 
-import numba
 import numpy as np
 from numpy.polynomial import Chebyshev, Polynomial
+
+from ctr_kernels.cached import cached
 
 # eʳ to 2e-9, relative, where |r| ≤ ln 2 / 2: below the rounding of float32.
 _POWERS = tuple(
@@ -22,7 +23,7 @@ _LN2_REST = np.float32(np.log(2) - np.float64(_LN2))
 
 
 # Not reordered: the two parts of ln 2 have to stay apart.
-@numba.njit(cache=True, nogil=True, fastmath={"contract"})
+@cached(fastmath={"contract"})
 @no_type_check
 def power(x):
     """(eʳ − 1, 2ⁿ) of eˣ = 2ⁿ·eʳ, |x| ≤ 87; NaN stays NaN."""

@@ -2,12 +2,12 @@
 
 from typing import no_type_check
 
-import numba
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ctr_kernels.cached import cached
 from ctr_kernels.hard_threshold.search import MAGNITUDE, threshold
 from ctr_kernels.op import Unsupported
 
@@ -27,7 +27,7 @@ def hard_threshold(x: Float[Tensor, "rows d_in"], keep: int) -> Float[Tensor, "r
     return kept
 
 
-@numba.njit(cache=True, nogil=True)
+@cached()
 @no_type_check
 def _select(x, keep, kept, magnitudes):
     rows, d_in = x.shape

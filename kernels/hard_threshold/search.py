@@ -11,8 +11,9 @@ compile.
 
 from typing import no_type_check
 
-import numba
 import numpy as np
+
+from ctr_kernels.cached import cached
 
 INFINITE = 0x7F800000
 """Bits of infinity: no magnitude exceeds them."""
@@ -20,7 +21,7 @@ MAGNITUDE = np.int32(0x7FFFFFFF)
 """All bits but the sign."""
 
 
-@numba.njit(cache=True, nogil=True)
+@cached()
 @no_type_check
 def threshold(magnitudes, keep, guess):
     """(t, ties): the `keep` largest are all entries above t and the first `ties` equal to t.
@@ -55,7 +56,7 @@ def threshold(magnitudes, keep, guess):
     return high, keep - above_high
 
 
-@numba.njit(cache=True, nogil=True)
+@cached()
 @no_type_check
 def _above(magnitudes, candidate):
     count = np.int32(0)

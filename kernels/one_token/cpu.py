@@ -10,6 +10,7 @@ import numba
 import numpy as np
 from numba.extending import overload
 
+from ctr_kernels.cached import cached
 from ctr_kernels.power import power
 
 _REORDERED = {"reassoc", "nsz", "contract", "arcp"}
@@ -57,7 +58,7 @@ def _put(array, i, j, number):
     return stored
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_REORDERED)
+@cached(fastmath=_REORDERED)
 @no_type_check
 def add_norm(resid, delta, weight, eps, x):
     """resid += delta in place; x = RMSNorm(resid)."""
@@ -73,7 +74,7 @@ def add_norm(resid, delta, weight, eps, x):
             put(x, b, j, resid[b, j] * factor * weight[j])
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract"})
+@cached(fastmath={"contract"})
 @no_type_check
 def gate(gated, up, x):
     """x = SiLU(gated) ∘ up."""
@@ -89,7 +90,7 @@ def gate(gated, up, x):
             put(x, b, j, g / (_ONE + (scale + scale * rest)) * wide(up[b, j]))
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract"})
+@cached(fastmath={"contract"})
 @no_type_check
 def _turn(source, target, b, heads, angles, first):
     """target[first + i] = rotated head i of source[b], float32."""
@@ -103,7 +104,7 @@ def _turn(source, target, b, heads, angles, first):
             target[first + i, half + j] = high * cos + low * sin
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_REORDERED)
+@cached(fastmath=_REORDERED)
 @no_type_check
 def _scores(query, keys, seen, length, scale, scores):
     """scores[t] = scale q·k_t where seen, -inf elsewhere; the largest is returned."""
@@ -122,7 +123,7 @@ def _scores(query, keys, seen, length, scale, scores):
     return largest
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_REORDERED)
+@cached(fastmath=_REORDERED)
 @no_type_check
 def _pattern(scores, length, largest):
     """scores become e^(score - largest); their sum is returned."""
@@ -136,7 +137,7 @@ def _pattern(scores, length, largest):
     return total
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_REORDERED)
+@cached(fastmath=_REORDERED)
 @no_type_check
 def attend(q, k, v, angles, keys, values, length, seen, scale, scores, turned, out):
     """One query a sequence: q, k, v [batch, heads · d_head]; out as q.

@@ -9,6 +9,7 @@ from typing import no_type_check
 import numba
 from numba.extending import overload
 
+from ctr_kernels.cached import cached
 from ctr_kernels.one_token.cpu import add_norm, attend, gate
 from ctr_kernels.sparse_gemv import cpu_codes, cpu_float
 from ctr_kernels.sparse_gemv.vector import pointer
@@ -33,7 +34,7 @@ def _product(x, y, batch, frame, scratch, inputs, weights, factors):
     return run
 
 
-@numba.njit(cache=True, nogil=True)
+@cached()
 @no_type_check
 def blocks(
     frames, norms, caches, work, turns, length, seen, scores, turned, scale, eps, scratch,

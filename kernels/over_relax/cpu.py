@@ -6,12 +6,12 @@ to the nearest, of two to the even one.
 
 from typing import no_type_check
 
-import numba
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ctr_kernels.cached import cached
 from ctr_kernels.hard_threshold.search import MAGNITUDE, threshold
 from ctr_kernels.op import Unsupported
 
@@ -51,7 +51,7 @@ def _bits(x: Matrix) -> np.ndarray:
     return x.numpy() if x.dtype == torch.float32 else x.view(torch.uint16).numpy()
 
 
-@numba.njit(cache=True, nogil=True)
+@cached()
 @no_type_check
 def _step(target, low, before, keep, momentum, relaxation, scratch, magnitudes):
     above = 0
@@ -62,7 +62,7 @@ def _step(target, low, before, keep, momentum, relaxation, scratch, magnitudes):
         before[i] = scratch[0]
 
 
-@numba.njit(cache=True, nogil=True)
+@cached()
 @no_type_check
 def _half_step(target, low, before, keep, momentum, relaxation, scratch, magnitudes):
     above = 0
@@ -81,7 +81,7 @@ def _half_step(target, low, before, keep, momentum, relaxation, scratch, magnitu
             before[i, j] = np.uint16((b + even) >> np.uint32(16))
 
 
-@numba.njit(cache=True, nogil=True)
+@cached()
 @no_type_check
 def _row(target, keep, relaxation, scratch, magnitudes, guess):
     """scratch[0]: Z becomes B. The threshold is returned, the next row's guess."""

@@ -7,9 +7,9 @@ wrapper around them is nothing that numba can compile.
 
 from typing import no_type_check
 
-import numba
 import numpy as np
 
+from ctr_kernels.cached import cached
 from ctr_kernels.power import power
 
 _ONE, _ZERO, _TWO = np.float32(1), np.float32(0), np.float32(2)
@@ -22,7 +22,7 @@ _MAGNITUDE = np.int32(0x7FFFFFFF)
 _REORDERED = {"reassoc", "nsz", "contract"}
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_REORDERED)
+@cached(fastmath=_REORDERED)
 @no_type_check
 def _cap(row, cap):
     """c·tanh(x / c): tanh y = (e²ʸ − 1) / (e²ʸ + 1), e²ʸ − 1 without the loss of small y."""
@@ -35,7 +35,7 @@ def _cap(row, cap):
         row[k] = cap * less_one / (less_one + _TWO)
 
 
-@numba.njit(cache=True, nogil=True)
+@cached()
 @no_type_check
 def _largest(row):
     """The maximum, as integers whose order is that of the floats: that loop is made of vectors."""
@@ -48,7 +48,7 @@ def _largest(row):
     return np.int32(largest ^ np.int32(np.int32(largest >> 31) & _MAGNITUDE)).view(np.float32)
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_REORDERED)
+@cached(fastmath=_REORDERED)
 @no_type_check
 def _exponentials(row, largest):
     total = _ZERO
@@ -61,7 +61,7 @@ def _exponentials(row, largest):
     return total
 
 
-@numba.njit(cache=True, nogil=True)
+@cached()
 @no_type_check
 def weigh(tile, low, high, softcap, peak, total, shrink):
     """tile[r, k] becomes exp(logit − peak[r]) between low and high, 0 elsewhere.
@@ -90,7 +90,7 @@ def weigh(tile, low, high, softcap, peak, total, shrink):
         total[r] = total[r] * shrink[r] + _exponentials(seen, peak[r])
 
 
-@numba.njit(cache=True, nogil=True)
+@cached()
 @no_type_check
 def settle(low, high, peak, total, peaks, lse, inverse):
     """lse[row] and inverse[row] = 1 / Σ; peaks[tile, row] becomes the factor of the tile's row.
@@ -111,7 +111,7 @@ def settle(low, high, peak, total, peaks, lse, inverse):
             peaks[c, r] = np.exp(peaks[c, r] - peak[r]) * inverse[r]
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_REORDERED)
+@cached(fastmath=_REORDERED)
 @no_type_check
 def column_sums(tile, weight, received, scratch):
     """received[head, k] += Σ_r weight[r] tile[r, k] over the rows of that head.

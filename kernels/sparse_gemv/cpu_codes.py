@@ -15,6 +15,7 @@ from numba import njit, prange
 from numba.np.numpy_support import carray
 from torch import Tensor
 
+from ctr_kernels.cached import cached
 from ctr_kernels.sparse_gemv.bound import TAGS, bind, factor_tag
 from ctr_kernels.sparse_gemv.cpu_float import finish, listed, share
 from ctr_kernels.sparse_gemv.cpu_parts import F4, cleared, summed_rows
@@ -228,7 +229,7 @@ def work(y, batch, frame, scratch, part, n_kept, n_rest, blocks, inputs, weights
         finish(f, inputs, moved, y, first, last, batch)
 
 
-@njit(nogil=True, cache=True)
+@cached()
 @no_type_check
 def alone(x, y, batch, frame, scratch, inputs, weights, factors):
     """y of x on one thread; the last three say what lies in memory."""
@@ -236,7 +237,7 @@ def alone(x, y, batch, frame, scratch, inputs, weights, factors):
     work(y, batch, frame, scratch, 0, n_kept, n_rest, blocks, inputs, weights, factors)
 
 
-@njit(nogil=True, cache=True, parallel=True)
+@cached(parallel=True)
 @no_type_check
 def together(x, y, batch, frame, scratch, inputs, weights, factors):
     """The same on as many threads as there are parts."""

@@ -11,6 +11,7 @@ import torch
 from numba import njit, prange
 from numba.np.numpy_support import carray
 
+from ctr_kernels.cached import cached
 from ctr_kernels.op import Unsupported
 from ctr_kernels.sparse_gemv.bound import TAGS, bind, factor_tag
 from ctr_kernels.sparse_gemv.cpu_parts import F4, cleared, loaded, split, stored, summed_rows
@@ -94,7 +95,7 @@ def listed(f, kind, x, scratch, batch):
     )  # fmt: skip
 
 
-@njit(nogil=True, cache=True)
+@cached()
 @no_type_check
 def alone(x, y, batch, frame, scratch, inputs, weights, factors):
     """y of x on one thread; the last three say what lies in memory."""
@@ -133,7 +134,7 @@ def after(y, batch, frame, scratch, inputs):
         finish(f, inputs, scratch, y, 0, f.d_out, batch)
 
 
-@njit(nogil=True, cache=True, parallel=True)
+@cached(parallel=True)
 @no_type_check
 def together(x, y, batch, frame, scratch, inputs, weights, factors):
     """The same on as many threads as there are parts."""
