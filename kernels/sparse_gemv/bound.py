@@ -50,7 +50,10 @@ def bind(
     function = alone if threads == 1 else together
     numbers = (types.int64,) * 5
     signature = (*numbers, *(typeof(t) for t in tags))
+    # numba, when it first starts its threads, gives torch as many.
+    of_torch = torch.get_num_threads()
     function.compile(signature)
+    torch.set_num_threads(of_torch)
     call = function.overloads[signature].entry_point
     address, size = frame.ctypes.data, int(frame[0]["scratch"])
     scratch = SCRATCH
