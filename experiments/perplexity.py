@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.report import Section, Table
-from experiments.settings import Reading, within
+from experiments.settings import BadOption, Reading, within
 
 if TYPE_CHECKING:  # torch is imported when the question is asked, not for --help
     from torch import nn
 
+    from bridge.decode.recipe import Recipe
     from bridge.decode.sparsified import Decoding
 
 
@@ -63,16 +64,21 @@ def run(config: Config, progress: Progress) -> Result:
     """Load, cut into windows, score every token once.
 
     Raises:
-        BadOption: a negative number of tokens.
-        BadInput: windows that cannot be cut, or are longer than the model was made for.
+        BadOption: a negative number of tokens, a share of no recipe.
+        BadInput: windows that cannot be cut, or are longer than the model was made for; a recipe
+            that is none, or another model's.
     """
     from bridge import evaluate
+    from bridge.decode.recipe import Recipe
     from experiments import measure
     from experiments.text import read_text
     from mech import tokens
 
     within("tokens", config.tokens, 0)
     within("sparse-from", config.sparse_from, 0, 1)
+    if config.sparse_from and config.recipe is None:
+        raise BadOption(f"--sparse-from {config.sparse_from}: give a --recipe (ctr sparsify)")
+    recipe = None if config.recipe is None else Recipe.load(config.recipe)
     reading = config.reading
     loaded = measure.loaded_model(reading, progress)
     source = read_text(reading.text, "evaluation")
@@ -81,7 +87,10 @@ def run(config: Config, progress: Progress) -> Result:
     body = encoded.ids[1:] if encoded.bos else encoded.ids
     body = body[: config.tokens] if config.tokens > 0 else body
     windows = max(1, -(-len(body) // max(config.stride, 1)))
-    with progress.task("perplexity", windows) as advance, _by(config, loaded.model) as decoding:
+    with (
+        progress.task("perplexity", windows) as advance,
+        _by(recipe, config.sparse_from, loaded.model) as decoding,
+    ):
         found = evaluate.perplexity(
             loaded.model,
             body,
@@ -106,17 +115,17 @@ def run(config: Config, progress: Progress) -> Result:
 
 
 @contextmanager
-def _by(config: Config, model: "nn.Module") -> Iterator["Decoding | None"]:
+def _by(
+    recipe: "Recipe | None", sparse_from: float, model: "nn.Module"
+) -> Iterator["Decoding | None"]:
     """The model as it is, or decoded by the recipe."""
-    if config.recipe is None:
+    if recipe is None:
         yield None
         return
-    from bridge.decode.recipe import Recipe
     from bridge.decode.sparsified import sparsified
 
-    recipe = Recipe.load(config.recipe)
     with sparsified(
-        model, recipe, sparse_from=config.sparse_from, layout="shared", count=True
+        model, recipe, sparse_from=sparse_from, layout="shared", count=True
     ) as decoding:
         yield decoding
 

@@ -12,7 +12,7 @@ from experiments.intervals import Interval, of_few
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.report import Section, Table
-from experiments.settings import SEEDS, Reading, within
+from experiments.settings import SEEDS, BadOption, Reading, within
 
 DENSE, RECIPE, BARE = "dense", "the recipe", "its channels alone"
 RANDOM = "random channels, as many numbers"
@@ -101,6 +101,9 @@ def check(config: Config) -> None:
     within("sparsity", config.sparsity, 0, 1)
     within("alpha", config.alpha, 0, 1)
     within("sparse-from", config.sparse_from, 0, 0.99)
+    if config.context > 2 and int(config.context * config.sparse_from) > config.context - 2:
+        # The last token of a window predicts nothing that is scored.
+        raise BadOption(f"--sparse-from {config.sparse_from}: no gated token of {config.context}")
     within("rounds", config.rounds, 0)
     within("seed", config.seed, 0, SEEDS)
     saving.Target(into=config.target.into).check()

@@ -1,6 +1,5 @@
 """What `sparsify` does: calibrate, fit, judge beside controls, save."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +8,11 @@ from jaxtyping import Float
 from torch import nn
 from transformers import PreTrainedModel
 
+from bridge.decode import places
 from bridge.decode.inputs import calibrate
 from bridge.decode.places import HEAD
 from bridge.decode.plan import Plan, Setting, read_share
+from bridge.decode.plan_file import load_plan
 from bridge.decode.recipe import Recipe, fit
 from bridge.decode.settled import settled
 from bridge.decode.sparsified import sparsified
@@ -23,7 +24,6 @@ from experiments.measure import Material
 from experiments.progress import Advance, Progress
 from experiments.serial import plain
 from experiments.settings import Sizes
-from mech.errors import BadInput
 
 KEEP = 2048
 """Tokens of the calibration that are kept."""
@@ -50,20 +50,13 @@ def answer(config: Config, progress: Progress) -> Result:
 
 
 def planned(config: Config, model: nn.Module) -> Plan:
-    """A file's settings, or one for all. Raises BadInput where a file holds none."""
+    """A file's settings, or one for all. Raises BadInput where a file holds none of this model."""
     if config.plan is None:
         setting = Setting(config.sparsity, config.alpha, config.rule, config.factors)
         return dict.fromkeys([*linears(model), *([HEAD] if config.head else [])], setting)
-    try:
-        says = json.loads(config.plan.read_bytes())
-        return {name: Setting(**fields) for name, fields in says.get("plan", says).items()}
-    except OSError as error:
-        raise BadInput(f"cannot read {config.plan}: {error.strerror}") from error
-    except (ValueError, TypeError, AttributeError) as error:
-        raise BadInput(
-            f"{config.plan} is no plan: JSON with a setting (sparsity, alpha, rule, factors) a "
-            "linear (ctr search)"
-        ) from error
+    plan = load_plan(config.plan)
+    places.planned(model, plan)  # refused before the work
+    return plan
 
 
 def fitted(

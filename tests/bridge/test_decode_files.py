@@ -97,6 +97,14 @@ def resealed(folder: Path) -> None:
         (lambda t: t.update({f"bias.{NAME}": torch.ones(2)}), "bias are not"),
         (lambda t: t.update({f"thresholds.{NAME}": torch.ones(52).half()}), "float32"),
         (lambda t: t.update({"strange": torch.ones(2)}), "damaged"),
+        (lambda t: t.pop(f"down.{NAME}"), "damaged"),
+        (lambda t: [t.pop(f"{part}.{NAME}") for part in ("down", "up")], "damaged"),
+        (lambda t: t.update({f"down.{NAME}": t[f"down.{NAME}"][:, 1:].clone()}), "down are not"),
+        (lambda t: t.update({f"up.{NAME}": t[f"up.{NAME}"].int()}), "up are not"),
+        (lambda t: t.update({f"likeness.{NAME}": torch.ones(1)}), "which weight"),
+        (lambda t: t.update({f"likeness.{NAME}": torch.tensor(3.0)}), "which weight"),
+        (lambda t: t[f"likeness.{NAME}"].fill_(float("nan")), "which weight"),
+        (lambda t: t.update({"thresholds.layers.7.x": torch.ones(2)}), "layers.7.x has tensors"),
     ],
 )
 def test_tensors_that_do_not_go_together_are_refused(folder, change, said):
@@ -116,7 +124,11 @@ def test_tensors_that_do_not_go_together_are_refused(folder, change, said):
         (lambda j: j.pop("plan"), "damaged"),
         (lambda j: j["plan"][NAME].update(sparsity=1.5), "sparsity 1.5"),
         (lambda j: j["plan"][NAME].update(rule="largest"), "rule 'largest'"),
-        (lambda j: j["plan"][NAME].update(more=1), "damaged"),
+        (lambda j: j["plan"][NAME].update(more=1), f"{NAME}: .* is no plan of a linear"),
+        (lambda j: j["plan"][NAME].update(sparsity=float("nan")), f"{NAME}: sparsity nan"),
+        (lambda j: j["plan"][NAME].update(factors=["pca"]), f"{NAME}: factors \\['pca'\\]"),
+        (lambda j: j.update(plan={}), "plans no linear"),
+        (lambda j: j.update(provenance=3), "damaged"),
         (lambda j: j["plan"].update({"layers.7.x": j["plan"][NAME]}), "damaged"),
     ],
 )
@@ -127,6 +139,20 @@ def test_plans_that_nobody_made_are_refused(folder, change, said):
     resealed(folder)
     with pytest.raises(BadInput, match=said):
         Recipe.load(folder)
+
+
+def test_brackets_without_end_are_no_recipe(folder):
+    (folder / "recipe.json").write_text("[" * 100_000)
+    resealed(folder)
+    with pytest.raises(BadInput, match="cannot be read"):
+        Recipe.load(folder)
+
+
+def test_a_place_that_is_no_recipe_is_named(folder, tmp_path):
+    with pytest.raises(BadInput, match="nowhere is no folder of a recipe"):
+        Recipe.load(tmp_path / "nowhere")
+    with pytest.raises(BadInput, match=r"holds no recipe; .*recipe may"):
+        Recipe.load(tmp_path)
 
 
 def test_a_saved_model_is_no_recipe(tmp_path):

@@ -99,15 +99,31 @@ def test_a_plan_from_a_file(ctr, tmp_path):
         (("--plan", "a.txt"), "a.txt is no plan"),
         (("--plan", "list.json"), "list.json is no plan"),
         (("--plan", "wrong.json"), "no linear called 'layers.9.x'"),
+        (("--plan", "deep.json"), "deep.json is no plan"),
+        (("--plan", "nothing.json"), "nothing.json is no plan: it names no linear"),
+        (("--plan", "pca.json"), "pca.json: layers.0.x: factors 'pca'"),
+        (("--plan", "nan.json"), "nan.json: layers.0.x: sparsity nan"),
+        (("--plan", "number.json"), "number.json: layers.0.x: 0.5 is no plan of a linear"),
+        (("--sparse-from", 0.97), "--sparse-from 0.97"),
         (("a.txt",), "OUT a.txt exists"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(ctr, tmp_path, options, said):
     (tmp_path / "list.json").write_text("[1]")
     (tmp_path / "wrong.json").write_text('{"layers.9.x": {"sparsity": 0.5}}')
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    (tmp_path / "nothing.json").write_text("{}")
+    (tmp_path / "pca.json").write_text('{"layers.0.x": {"sparsity": 0.5, "factors": "pca"}}')
+    (tmp_path / "nan.json").write_text('{"layers.0.x": {"sparsity": NaN}}')
+    (tmp_path / "number.json").write_text('{"layers.0.x": 0.5}')
     line = ctr("sparsify", *options, *SMALL)
     assert said in line
     assert line.count("\n") == 1
+
+
+def test_a_share_without_a_recipe_is_no_question(ctr):
+    short = ("--context", 32, "--stride", 16)
+    assert "--sparse-from 0.5: give a --recipe" in ctr("perplexity", "--sparse-from", 0.5, *short)
 
 
 def test_a_recipe_of_another_model_is_refused(ctr, tmp_path, model):
