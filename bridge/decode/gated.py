@@ -1,6 +1,7 @@
 """A linear that reads the input channels that matter to this token, in the place of a dense one."""
 
 from math import ceil
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -70,12 +71,30 @@ class Gated(Operator):
         )
         return self.prepared
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy decodes through its own weight, as this one does."""
+        super().__setstate__(state)
+        rows, w = self.rows, self.weight.detach().mT
+        if rows is None or self.prepared is None or not w.is_contiguous():
+            return
+        if rows.values.dtype == w.dtype and torch.equal(rows.values, w):
+            self.bind(Rows(w, rows.d_out), self.prepared.threads)
+
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
-        if self.phase.step and self.prepared is not None and not x.requires_grad:
+        if self.phase.step and self.prepared is not None and not self._differentiated(x):
             if self.count:
                 self._counted(self._active(x))
             return self.prepared(x if x.is_contiguous() else x.contiguous())
         return self._plain(x)
+
+    def _differentiated(self, x: Tensor) -> bool:
+        return x.requires_grad or (self.weight.requires_grad and torch.is_grad_enabled())
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "Gated":
+        threshold = self.threshold
+        super()._apply(fn, recurse)
+        self.threshold = threshold.to(self.threshold.device)  # float32 whatever the weights become
+        return self
 
     def _plain(self, x: Tensor) -> Tensor:
         """By a mask and dense products."""

@@ -25,12 +25,12 @@ def by_channel(linears: Mapping[str, nn.Linear]) -> Iterator[tuple[dict[str, Row
             if not weight.mT.is_contiguous():
                 twice += weight.nbytes if _borrowed(weight) else 0
                 moved.append(weight)
-                _put(weight, weight.detach().mT.contiguous().mT)
+                _put(weight, by_channel=True)
             rows[name] = Rows(weight.detach().mT, linear.out_features)
         yield rows, twice
     finally:
         for weight in moved:
-            _put(weight, weight.detach().contiguous())
+            _put(weight, by_channel=False)
 
 
 def _borrowed(weight: Tensor) -> bool:
@@ -38,6 +38,8 @@ def _borrowed(weight: Tensor) -> bool:
     return weight.untyped_storage().nbytes() > weight.nbytes
 
 
-def _put(parameter: Tensor, tensor: Tensor) -> None:
-    with torch.no_grad():
-        parameter.data = tensor
+def _put(parameter: Tensor, *, by_channel: bool) -> None:
+    # Memory that is made in inference mode could never be trained again.
+    with torch.inference_mode(False), torch.no_grad():
+        weight = parameter.detach()
+        parameter.data = weight.mT.contiguous().mT if by_channel else weight.contiguous()

@@ -36,9 +36,9 @@ class Phase:
 
     def watching(self, model: nn.Module) -> Any:
         """A hook on the first block, which is given the stream [batch, seq, d_model]."""
+        # A method, not a function in here: a copy of the model takes its own phase with it.
+        return decoder_blocks(model)[0].register_forward_pre_hook(self._read, with_kwargs=True)
 
-        def read(_, args, kwargs):
-            stream = args[0] if args else kwargs["hidden_states"]
-            self.begin(stream.shape[0], stream.shape[1])
-
-        return decoder_blocks(model)[0].register_forward_pre_hook(read, with_kwargs=True)
+    def _read(self, _: nn.Module, args: Any, kwargs: Any) -> None:
+        stream = args[0] if args else kwargs["hidden_states"]
+        self.begin(stream.shape[0], stream.shape[1])

@@ -1,6 +1,6 @@
 """A model that decodes sparsely, in place and back."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -13,7 +13,7 @@ from bridge.decode.phase import Phase
 from bridge.decode.places import HEAD, head_of
 from bridge.decode.recipe import Recipe
 from bridge.opened import Experts
-from bridge.sites import place, show
+from bridge.sites import operators, place, show
 from ctr_kernels.op import Backend
 from ctr_kernels.sparse_gemv.rows import Rows
 from mech.errors import BadInput
@@ -101,11 +101,13 @@ def sparsified(
     through other rows (int8, four-bit codes), which are there beside the weights; prompts go
     through the weights. With `count` every gated linear counts the channels that it reads.
 
-    Raises BadInput where the recipe is of another model, for a sparse_from outside [0, 1], and
-    for one between in a mixture of experts, whose linears do not know the places of their tokens.
+    Raises BadInput where the recipe is of another model, or of linears that are gated already,
+    where `rows` are not of its linears, for a sparse_from outside [0, 1], and for one between in
+    a mixture of experts, whose linears do not know the places of their tokens.
     """
     if not 0 <= sparse_from <= 1:
         raise BadInput(f"sparse_from {sparse_from}: a share of the prompt, from 0 to 1")
+    _check_free(model, recipe.plan)
     phase = Phase(sparse_from)
     with ExitStack() as back:
         recipe.check(model)
@@ -117,6 +119,7 @@ def sparsified(
                 "or 1, or leave them out of the plan"
             )
         linears = recipe.check(model)
+        _check_rows(rows or {}, linears)
         gated = {name: _gated(recipe, name, m, phase, count) for name, m in linears.items()}
         bound, twice = dict(rows or {}), sum(_nbytes(r) for r in (rows or {}).values())
         if layout == "rows" or (layout is None and sparse_from > 0):
@@ -131,6 +134,23 @@ def sparsified(
         factors = sum(b.nbytes for g in gated.values() for b in g.buffers())
         shared = sum(linear.weight.nbytes for linear in linears.values())
         yield Decoding(phase, gated, Memory(shared, twice + factors))
+
+
+def _check_free(model: nn.Module, names: Iterable[str]) -> None:
+    standing: dict[str, nn.Module | None] = {**operators(model), HEAD: head_of(model)[1]}
+    for name in names:
+        if isinstance(standing.get(name), Gated):
+            raise BadInput(f"{name} is gated already: leave the `sparsified` that is open first")
+
+
+def _check_rows(rows: Mapping[str, Rows], linears: Mapping[str, nn.Linear]) -> None:
+    for name, found in rows.items():
+        if name not in linears:
+            raise BadInput(f"rows of {name}, which the recipe does not plan")
+        linear = linears[name]
+        shape = (linear.out_features, linear.in_features)
+        if (found.d_out, found.d_in) != shape:
+            raise BadInput(f"rows of {name} are {found.d_out} x {found.d_in}, the linear {shape}")
 
 
 def _gated(recipe: Recipe, name: str, linear: nn.Linear, phase: Phase, count: bool) -> Gated:

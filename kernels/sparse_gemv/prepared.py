@@ -1,8 +1,10 @@
 """A sparse product bound to its weights: everything is checked once, a call only computes."""
 
+import copy
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -56,6 +58,10 @@ class Prepared:
         y = torch.empty((*x.shape[:-1], self._d_out), dtype=self.x_dtype, device=self._device)
         self._run(x, y, size // self._d_in)
         return y
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Prepared":
+        """Bound to the copied tensors: compiled code holds addresses."""
+        return Prepared(copy.deepcopy(self.weights, memo), self.x_dtype, self.threads)
 
     def definition(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
         """The same by masks and dense products, of any number of rows."""
