@@ -8,6 +8,7 @@ from torch import Tensor
 
 from bridge.decode.plan import Rule, Setting
 from bridge.search.knapsack import Candidate
+from bridge.search.pool import pooled
 from bridge.search.sensitivity import Seen
 
 SHARES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -15,9 +16,8 @@ SHARES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8, 
 RANKS = (0.01, 0.02, 0.04)
 """Shares of the dense bytes that factors take beside them."""
 RULES: tuple[Rule, ...] = ("magnitude",)
-"""Of the demo model columns weigh no difference (docs/search.md); each rule costs as much again."""
+"""The column rule was not compared on a whole model; each rule costs as much time again."""
 FITTED = 512  # tokens that factors are fitted to; their cost is read on the others
-POOLED = 2**18  # entries that a quantile is taken of: it is off by a thousandth at most
 FACTORED = 0.6  # up to this share of the channels a stand-in for the rest is tried
 
 
@@ -83,8 +83,7 @@ def _candidates(
 
 def _levels(size: Float[Tensor, "tokens d_in"], shares: Sequence[float]) -> list[float]:
     """Quantiles of the sizes; below all of them at share 1."""
-    stride = max(1, size.numel() // POOLED)
-    pool = size[::stride].flatten().sort().values
+    pool = pooled(size)
     return [-1.0 if s >= 1 else float(pool[round((1 - s) * (len(pool) - 1))]) for s in shares]
 
 

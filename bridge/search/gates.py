@@ -12,16 +12,15 @@ from bridge.decode.inputs import Inputs, calibrate, column_scale, levelled
 from bridge.decode.phase import Phase
 from bridge.decode.plan import Factors, Plan, Rule, Setting
 from bridge.decode.reading import Ids
+from bridge.search.pool import pooled
 from bridge.sites import linears, place, show
 from mech.errors import BadInput
-
-POOLED = 2**18
-"""Entries that a trial's thresholds are quantiles of; a recipe's are of all."""
 
 
 class Gates:
     """`Gated` linears by name and setting, every token of a sequence gated.
 
+    Thresholds are quantiles of a pool of the entries (`pool`); a recipe's are of all of them.
     Factors are fitted once a linear, at `most` ranks, and cut to the rank of a setting: singular
     vectors are nested. Those of the remainder ("moment") are of the remainder under `base`'s
     threshold, which a trial moves a little; a recipe's are fitted to its own.
@@ -92,8 +91,7 @@ class Gates:
         key = (rows.data_ptr(), "" if scale is None else name, setting.rule)
         if key not in self._pools:
             size = rows.abs() if scale is None else rows.abs() * scale
-            stride = max(1, size.numel() // POOLED)
-            self._pools[key] = size.flatten()[::stride].sort().values
+            self._pools[key] = pooled(size)
         level = _level(self._pools[key], 1 - setting.channels(*weight.shape))
         return levelled(level, weight.shape[1], scale)
 

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -25,6 +26,7 @@ from bridge.search.judge import Judge
 from bridge.search.knapsack import Candidate, knapsack, lower_hull
 from bridge.search.objective import Objective
 from bridge.search.parallel import mapped
+from bridge.search.pool import POOLED, pooled
 from bridge.search.refine import groups, refine, without_factors
 from bridge.search.sensitivity import Seen, sensitivity
 from bridge.sites import linears
@@ -87,7 +89,20 @@ def test_the_cost_of_a_setting_is_that_of_its_error(generator):
         assert candidate.share == pytest.approx(1 - setting.sparsity)
 
 
-SHAPES = {"a": (3, 5), "b": (7, 2), "c": (4, 4)}
+@pytest.mark.parametrize("tokens", [3, 1024])
+def test_a_pool_is_of_all_channels_and_all_tokens(generator, tokens):
+    """576 channels of their own sizes, tokens of theirs: a step of four would meet a quarter."""
+    channel = torch.rand(576, generator=generator).exp2() * torch.tensor([8.0, 1, 1, 1]).repeat(144)
+    token = torch.linspace(1, 4, tokens)[:, None]
+    size = torch.rand(tokens, 576, generator=generator) * channel * token
+    pool = pooled(size)
+    assert len(pool) == min(size.numel(), POOLED)
+    for share in (0.1, 0.5, 0.9):
+        below = float((size <= pool[round(share * len(pool)) - 1]).double().mean())
+        assert below == pytest.approx(share, abs=0.005 if tokens > 3 else 1e-9 + 1 / size.numel())
+
+
+SHAPES = {"a": (3, 5), "b": (7, 2), "c": (9, 11)}
 points = st.lists(st.tuples(st.floats(0.05, 0.95), st.floats(0.01, 5)), min_size=1, max_size=5).map(
     lambda found: [(0.02, 9.0), *found, (1.0, 0.0)]
 )
@@ -115,6 +130,15 @@ def test_a_knapsack_spends_all_and_no_vertices_do_better(found, sparsity):
         spent = sum(c.share * n for c, n in zip(choice, sizes.values(), strict=True))
         if spent <= (1 - sparsity) * sum(sizes.values()):
             assert best <= sum(c.cost for c in choice) + 1e-6
+
+
+def test_the_last_segment_is_taken_in_part_in_the_setting_it_leads_to():
+    """By hand: 0.2 of 16 numbers are spent, 0.1 is left of a segment of 0.4."""
+    far = Setting(0.4, 0.9, "column", "moment")
+    given_ = {"c": [Candidate(Setting(0.8), 0.2, 4.0), Candidate(far, 0.6, 1.0)]}
+    plan = knapsack(given_, {"c": (4, 4)}, 0.7)
+    assert plan["c"].sparsity == pytest.approx(0.7)
+    assert plan["c"] == replace(far, sparsity=plan["c"].sparsity)
 
 
 def test_a_weight_moves_bytes_to_its_linear_and_a_budget_below_all_is_refused():
@@ -215,6 +239,27 @@ def test_evolution_finds_a_minimum_and_leaves_other_groups_alone():
     assert np.array_equal(best, again)
     with pytest.raises(BadInput, match="population 3"):
         Evolution(population=3)
+
+
+@pytest.mark.parametrize(("crossover", "crossed"), [(0.0, 1.0), (0.5, 4.0), (0.9, 6.4)])
+def test_a_child_is_its_parent_with_a_mutant_s_numbers(crossover, crossed):
+    """x_a + p_m (x_b - x_c), a, b, c three others; one number at least, the rest with p_c."""
+    rng = np.random.default_rng(5)
+    parents = rng.uniform(0.4, 0.6, (5, 7))
+    search = Evolution(mutation=0.3, crossover=crossover)
+    triples = list(itertools.permutations([0, 1, 3, 4], 3))
+    mutants = np.stack([parents[a] + 0.3 * (parents[b] - parents[c]) for a, b, c in triples])
+    counts, drawn = [], set()
+    for _ in range(600):
+        child = search._child(parents, 2, 7, rng)
+        other = child != parents[2]
+        (fits,) = np.nonzero(np.isclose(mutants, child)[:, other].all(axis=1))
+        assert len(fits) == 1
+        counts.append(other.sum())
+        drawn.add(int(fits[0]))
+    assert min(counts) >= 1
+    assert np.mean(counts) == pytest.approx(crossed, abs=0.2)
+    assert len(drawn) == len(triples)
 
 
 def test_evolution_never_ends_worse_than_it_starts():
