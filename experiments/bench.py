@@ -7,7 +7,10 @@ from experiments.intervals import Interval
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.report import Section, Table
-from experiments.settings import BadOption, between, some, within
+from experiments.settings import SEEDS, BadOption, between, some, within
+
+LEAST, MOST = 1024, 2**30
+"""Numbers of a weight: of smaller ones a pool would hold millions, larger ones fill a memory."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,9 @@ def run(config: Config, progress: Progress) -> Result:
     within("rank", config.rank, 0, 4096)
     within("rounds", config.rounds, 3)
     between("pool", config.pool, 0, 2**20)
+    within("seed", config.seed, 0, SEEDS)
+    if config.codes:
+        some("codes", config.codes)
     from experiments import bench_run
 
     return bench_run.answer(config, progress)
@@ -120,12 +126,15 @@ def sizes(shape: str) -> tuple[int, int]:
     """(outputs, inputs) of "4096x4096".
 
     Raises:
-        BadOption: it is not of that form.
+        BadOption: it is not of that form, or of a size that nothing can be timed at.
     """
     parts = shape.split("x")
     if len(parts) != 2 or not all(p.isdecimal() and int(p) > 0 for p in parts):
         raise BadOption(f"--shapes {shape}: give OUTPUTSxINPUTS, as 4096x4096")
-    return int(parts[0]), int(parts[1])
+    d_out, d_in = int(parts[0]), int(parts[1])
+    if not LEAST <= d_out * d_in <= MOST:
+        raise BadOption(f"--shapes {shape}: give weights of {LEAST} to 2^30 numbers")
+    return d_out, d_in
 
 
 def sections(result: Result) -> list[Section]:

@@ -60,13 +60,24 @@ class Target:
             raise BadOption(f"--form {self.form}: say where to: ctr compress MODEL OUT")
         if self.folder is None:
             return
-        if os.path.lexists(self.folder):  # a link to nowhere is something too
-            raise BadOption(f"OUT {self.folder} exists; choose another folder or remove it")
+        new("OUT", self.folder)
         if self.shards is not None and self.shards.resolve().is_relative_to(self.folder.resolve()):
             raise BadOption(f"--shards {self.shards} lies in OUT {self.folder}; choose another")
-        above = next(path for path in self.folder.absolute().parents if os.path.lexists(path))
-        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-            raise BadOption(f"OUT {self.folder}: {above} is no folder that can be written")
+
+
+def new(option: str, folder: Path) -> None:
+    """Raises BadOption where the folder is there, or could not be made."""
+    if os.path.lexists(folder):  # a link to nowhere is something too
+        raise BadOption(f"{option} {folder} exists; choose another folder or remove it")
+    writable(option, folder)
+
+
+def writable(option: str, folder: Path) -> None:
+    """Raises BadOption where nothing could be written into the folder, be it there or not."""
+    path = folder.absolute()
+    above = next(place for place in (path, *path.parents) if os.path.lexists(place))
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise BadOption(f"{option} {folder}: {above} is no folder that can be written")
 
 
 def nbytes(model: "nn.Module") -> int:

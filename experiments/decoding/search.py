@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from experiments import saving
+from experiments.decoding.activation_judge import TOLERANCE, bought
 from experiments.effects import number, percent
 from experiments.intervals import Interval, of_few
 from experiments.progress import Progress
@@ -111,6 +113,12 @@ def run(config: Config, progress: Progress) -> Result:
     within("length", length(config), 2, config.context)
     within("rounds", config.rounds, 0)
     within("seed", config.seed, 0, SEEDS)
+    within("population", config.population, 4)
+    within("generations", config.generations, 0)
+    within("group", config.group, 1)
+    if config.save is not None:
+        saving.new("--save", config.save)
+    saving.writable("--state", config.state)
     from experiments.decoding import search_run
 
     return search_run.answer(config, progress)
@@ -118,7 +126,9 @@ def run(config: Config, progress: Progress) -> Result:
 
 def length(config: Config) -> int:
     """Tokens of a window that trials are judged by."""
-    return config.length or (32 if config.method == "evolution" else 128)
+    if config.length is not None:
+        return config.length
+    return 32 if config.method == "evolution" else 128
 
 
 def processes(config: Config) -> int:
@@ -134,16 +144,19 @@ def sections(result: Result) -> list[Section]:
 
 def _text(result: Result) -> list[str]:
     config, found = result.config, result.judged[-1]
+    teal = next(one for one in result.judged if one.name == TEAL)
     assert found.teal is not None
+    unequal = "; that is no win: it reads more" if bought(found.teal, found.read, teal.read) else ""
     said = {-1: "predicts better than", 1: "predicts worse than", 0: "cannot be told from"}
     ranked = sum(kind.low_rank for kind in result.kinds)
     every = sum(kind.linears for kind in result.kinds)
     return [
         f"At {percent(config.sparsity)} of the bytes not read, the plan that {config.method} found "
         f"{said[clear(found.teal)]} TEAL's uniform one on held-out text: {_signed(found.teal)} "
-        f"nats a token, {found.read:.4f} of the bytes read (planned {found.planned:.4f}).",
-        f"The low-rank term pays in {ranked} of {every} linears; in the others the search left it "
-        f"out. {result.measured} trials were measured; the loss that the search saw is "
+        f"nats a token, {found.read:.4f} of the bytes read (planned {found.planned:.4f}; TEAL: "
+        f"{teal.read:.4f}){unequal}.",
+        f"The search gave {ranked} of {every} linears a low-rank term, and left it out of the "
+        f"others. {result.measured} trials were measured; the loss that the search saw is "
         f"{result.searched_loss:.4f}.",
     ]
 
@@ -166,7 +179,9 @@ def _table(result: Result) -> Table:
         rows,
         f"Held-out half of {result.inputs.text}, every token gated; thresholds of the gated "
         f"model's own inputs; 95% intervals over {n} windows of {result.config.context} tokens, "
-        f"paired. The draw of the calibration text is not in the intervals.{of_few(n)}",
+        "paired. Read: channels as counted, factors whole; who reads over "
+        f"{100 * TOLERANCE:g} points more is not said to win. The draw of the calibration text is not in the intervals."
+        f"{of_few(n)}",
     )
 
 
@@ -185,7 +200,8 @@ def _kinds(result: Result) -> Table:
     return Table(
         ("linears", "how many", "share read", "with low rank", "factors' share", "column rule"),
         rows,
-        "Where the low-rank term pays: of the bytes that linears of a kind read, those of factors.",
+        "Where the search chose a low-rank term: of the bytes that linears of a kind read, those "
+        "of factors.",
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from experiments import saving
 from experiments.intervals import Interval
 from experiments.progress import Progress
 from experiments.provenance import Inputs
@@ -183,6 +184,7 @@ def check(config: Config) -> None:
     within("context", config.amounts.context, 64)
     within("calibration", config.amounts.calibration, 1)
     within("rounds", config.amounts.rounds, 0, 8)
+    saving.writable("--state", config.state)
     if len(set(config.ways)) < len(config.ways):
         raise BadOption(f"--ways {' '.join(config.ways)}: each once")
 

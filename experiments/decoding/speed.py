@@ -84,11 +84,14 @@ def run(config: Config, progress: Progress) -> Result:
     """Per format: bind every way, then let them take turns on each token.
 
     Raises:
-        BadOption: an option that cannot be used.
+        BadOption: an option that cannot be used, or no compiled products.
         BadInput: the model is not Llama-shaped, or the recipe is another model's.
     """
     check(config)
-    from experiments.decoding import speed_run
+    try:
+        from experiments.decoding import speed_run
+    except ImportError as error:  # a numba that is missing, or broken
+        raise BadOption(f"compiled products cannot be loaded, nothing to time: {error}") from error
 
     return speed_run.answer(config, progress)
 
@@ -172,8 +175,10 @@ def _table(result: Result) -> Table:
         ),
         rows,
         f"One sequence, every way in turn on each of {pairs} tokens, in random order; medians of "
-        "paired ratios with 95% bootstrap intervals. A linear's time is read on other tokens than "
-        "the whole. Perplexity and its paired difference from the dense loop are of exactly the "
+        "paired ratios with 95% bootstrap intervals. Linears alone, outside linears: of other "
+        "tokens, which run by parts with a clock around each linear; tokens of sparse ways whose "
+        "whole time is given run in one compiled call, so that parts do not add up to it. "
+        "Perplexity and its paired difference from the dense loop are of exactly the "
         f"tokens timed, n = {result.config.windows} windows after dense prompts of "
         f"{result.config.prompt} tokens of {result.inputs.text}."
         f"{of_few(result.config.windows)}",

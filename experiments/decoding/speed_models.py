@@ -12,8 +12,9 @@ from bridge.decode.places import HEAD
 from bridge.decode.plan import Setting
 from bridge.decode.recipe import Recipe, fit, likeness
 from bridge.sites import linears
+from experiments import measure
 from experiments.progress import Progress
-from experiments.settings import Reading
+from experiments.settings import BadOption, Reading
 from experiments.text import Half, read_text
 from mech import tokens
 from mech.load import Loaded, load
@@ -44,16 +45,29 @@ class Timed(NamedTuple):
 def timed_model(
     reading: Reading, dtype: torch.dtype, calibration: int, windows: int, seq: int
 ) -> Timed:
-    """The model in `dtype`, and text of both halves; ids at random for random weights."""
+    """The model in `dtype`, and text of both halves; ids at random for random weights.
+
+    Raises BadOption where windows are longer than what the model was made for.
+    """
     if reading.model == RANDOM:
+        _fits(seq, TINYLLAMA.max_position_embeddings)
         model = random_model(dtype)
         drawn = torch.Generator().manual_seed(0)
         some = torch.randint(3, TINYLLAMA.vocab_size, (windows + calibration, seq), generator=drawn)
         return Timed(model, some[:calibration], some[calibration:], "ids at random")
     loaded = load(reading.model, dtype=dtype)
+    _fits(seq, measure.longest(loaded.model))
     seen, source = _windows(loaded, reading, "calibration", calibration, seq)
     ids, source = _windows(loaded, reading, "evaluation", windows, seq)
     return Timed(loaded.model, seen, ids, source)
+
+
+def _fits(seq: int, most: int) -> None:
+    if seq > most:
+        raise BadOption(
+            f"--prompt and --tokens: windows of {seq} tokens, and the model was made for {most}; "
+            "give fewer"
+        )
 
 
 def _windows(

@@ -22,6 +22,7 @@ from ctr_kernels.sparse_gemv.pack import int4_rows, int8_rows
 from ctr_kernels.sparse_gemv.rows import Rows
 from experiments.decoding.speed_quantised import bind_int4, bind_int8
 from experiments.decoding.speed_timing import fastest
+from mech.errors import BadInput
 
 Product = Callable[[Tensor], Tensor]
 FORMS: dict[str, Callable[[Tensor], Product]] = {
@@ -145,7 +146,8 @@ def sparse(model: PreTrainedModel, shape: Shape, recipe: Recipe, pack: str = "we
     with sparsified(model, recipe, rows=rows) as decoding:
         left = set(decoding.backends.values()) - {"cpu"}
         if left:
-            raise RuntimeError(f"not bound: {decoding.reasons}")
+            name, reason = next(iter(decoding.reasons.items()))
+            raise BadInput(f"{name}: no compiled product runs here, nothing to time: {reason}")
         step = Step(model, shape, 1)
         read = sum(g.bytes_moved() for g in model.modules() if isinstance(g, Gated))
         whole = sum(m.weight.nbytes for m in _linears(model))

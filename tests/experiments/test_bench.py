@@ -35,6 +35,10 @@ def test_every_setting_has_a_ratio_a_control_and_an_interval(monkeypatch):
     ("field", "value", "says"),
     [
         ("shapes", ("70",), "OUTPUTSxINPUTS"),
+        ("shapes", ("1x1",), "1024 to 2"),
+        ("shapes", ("1000000x1000000",), "1024 to 2"),
+        ("seed", -1, "seed"),
+        ("codes", ("int8", "int8"), "each once"),
         ("batch", 9, "from 1 to 8"),
         ("sparsities", (1.0,), "sparsities"),
         ("device", "cuda", "no GPU"),

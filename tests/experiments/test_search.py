@@ -15,6 +15,8 @@ from bridge.decode.plan import Setting, read_share
 from bridge.decode.recipe import Recipe
 from bridge.sites import linears
 from experiments.cli import main
+from experiments.decoding import search
+from experiments.intervals import Interval
 from mech.load import load
 
 
@@ -44,6 +46,27 @@ def ran(monkeypatch, capsys, words) -> str:
 
 
 EVOLUTION = ("--method", "evolution", "--population", "5", "--generations", "2", "--group", "5")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--save", "text.txt/plans"),
+        ("--state", "text.txt"),
+        ("--population", "3"),
+        ("--generations", "-1"),
+        ("--group", "0"),
+        ("--length", "0"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_before_the_work(
+    material, tmp_path, monkeypatch, capsys, option, value
+):
+    monkeypatch.chdir(material)
+    monkeypatch.setattr("experiments.measure.loaded_model", lambda *_: pytest.fail("worked"))
+    with pytest.raises(SystemExit):
+        ran(monkeypatch, capsys, arguments(material, tmp_path, option, value))
+    assert f"error: {option} {value}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("method", ["knapsack", "evolution"])
@@ -110,3 +133,18 @@ def test_a_killed_search_goes_on_to_the_same_plan(material, tmp_path, monkeypatc
     ran(monkeypatch, capsys, arguments(material, whole, *EVOLUTION, "--save", str(whole / "plan")))
     plans = [(place / "plan" / "plan.json").read_text() for place in (tmp_path, whole)]
     assert plans[0] == plans[1]
+
+
+def test_a_plan_that_reads_more_has_not_won():
+    def page(read):
+        said = Interval(-0.1, -0.2, -0.05, 12)
+        judged = [
+            search.Judged(search.TEAL, 9.0, 0.5, 0.5, said, None),
+            search.Judged(search.FOUND, 8.0, 0.5, read, said, said),
+        ]
+        result = search.Result(search.Config(), None, 2.0, 3, {}, judged, [])  # type: ignore
+        return search._text(result)[0]
+
+    assert "predicts better than" in page(0.504)
+    assert "0.5040 of the bytes read (planned 0.5000; TEAL: 0.5000)." in page(0.504)
+    assert "no win" in page(0.506)

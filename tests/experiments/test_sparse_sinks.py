@@ -1,6 +1,7 @@
 """Gates and sinks: what is simulated is what decodes, and every way reads its budget."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -345,6 +346,7 @@ def test_a_head_that_does_more_is_refused(model, ids, monkeypatch):
         ({"ways": ("top", "top")}, "ways"),
         ({"amounts": sinks.Amounts(windows=1)}, "windows"),
         ({"spread": 0.7}, "spread"),
+        ({"state": Path(__file__)}, "no folder that can be written"),
     ],
 )
 def test_options_that_measure_nothing_are_refused(options, named):

@@ -1,16 +1,19 @@
 """Decoding timed: every way reads the same tokens, and the sentence says what the interval does."""
 
 import dataclasses
+import sys
 
 import numpy as np
 import pytest
 import torch
 from tiny import random_text, tiny_llama
 
-from experiments.decoding import speed, speed_timing
+from experiments.decoding import speed, speed_run, speed_timing
+from experiments.decoding.speed_models import timed_model
 from experiments.intervals import Interval
 from experiments.progress import Progress
 from experiments.settings import BadOption, Reading
+from mech.errors import BadInput
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +92,26 @@ def test_options():
     with pytest.raises(BadOption, match="this loop runs on a CPU"):
         speed.check(speed.Config(Reading(device="cuda")))
     assert torch.get_num_threads() == 1
+
+
+def test_windows_longer_than_the_model_are_refused(tmp_path):
+    tiny_llama(tmp_path / "model")
+    random_text(tmp_path / "a.txt", 0)
+    reading = Reading(str(tmp_path / "model"), tmp_path / "a.txt")
+    with pytest.raises(BadOption, match="windows of 81 tokens, and the model was made for 80"):
+        timed_model(reading, torch.float32, 2, 2, 81)
+    assert timed_model(reading, torch.float32, 2, 2, 80).ids.shape == (2, 80)
+
+
+def test_without_compiled_products_there_is_nothing_to_time(tmp_path, monkeypatch):
+    tiny_llama(tmp_path / "model")
+    random_text(tmp_path / "a.txt", 0)
+    reading = Reading(str(tmp_path / "model"), tmp_path / "a.txt")
+    monkeypatch.setitem(sys.modules, "ctr_kernels.sparse_gemv.cpu_float", None)
+    config = speed.Config(reading, alpha=1.0, dtypes=("float32",), prompt=8, tokens=4, windows=2)
+    with pytest.raises(BadInput, match="nothing to time: cpu_float cannot be imported"):
+        speed.run(config, Progress())
+    monkeypatch.delattr("experiments.decoding.speed_run")
+    monkeypatch.setitem(sys.modules, speed_run.__name__, None)
+    with pytest.raises(BadOption, match="compiled products cannot be loaded"):
+        speed.run(config, Progress())
