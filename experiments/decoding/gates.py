@@ -2,7 +2,7 @@
 
 `bridge.decode` decodes by thresholds and reads less. Here every rule is a mask on a dense product,
 so that a rule can be compared with its controls at equal bytes; the thresholds' simulation equals
-`bridge.decode` (tests/experiments/test_decoding_sinks.py).
+`bridge.decode` (tests/experiments/test_sparse_sinks.py).
 """
 
 import hashlib
