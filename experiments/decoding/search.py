@@ -180,8 +180,8 @@ def _table(result: Result) -> Table:
         f"Held-out half of {result.inputs.text}, every token gated; thresholds of the gated "
         f"model's own inputs; 95% intervals over {n} windows of {result.config.context} tokens, "
         "paired. Read: channels as counted, factors whole; who reads over "
-        f"{100 * TOLERANCE:g} points more is not said to win. The draw of the calibration text is not in the intervals."
-        f"{of_few(n)}",
+        f"{100 * TOLERANCE:g} points more is not said to win. The draw of the calibration text is "
+        f"not in the intervals.{of_few(n)}",
     )
 
 
