@@ -37,8 +37,7 @@ PANEL = np.dtype(
     align=True,
 )
 CODES = np.dtype(
-    FRAME.descr
-    + [
+    [
         (name, np.int64)
         for name in (
             # scales and zeros by group and output; in `FRAME` those of four bits are `arranged`
@@ -49,6 +48,8 @@ CODES = np.dtype(
             *("sums", "sums_size", "gap"),
         )
     ]
+    # Behind, not before: numba takes a record that begins as another does for one of those.
+    + FRAME.descr
 )
 """`FRAME`, and what the kernels of codes need besides."""
 

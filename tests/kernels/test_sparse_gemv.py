@@ -89,6 +89,7 @@ def test_two_threads_are_the_definition_and_repeat_their_bits(c):
     got = call(c)
     assert ((got.double() - y).abs() <= slack).all()
     assert torch.equal(call(c), got)
+    assert torch.get_num_threads() == 1  # torch's own are what they were
 
 
 @given(CASES)

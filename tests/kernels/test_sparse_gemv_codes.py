@@ -2,20 +2,26 @@
 
 import ctypes
 import mmap
+from typing import Any, cast
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba import from_dtype
 
-from ctr_kernels.sparse_gemv.digits import STEP
+from ctr_kernels.sparse_gemv.digits import CODES, STEP
 from ctr_kernels.sparse_gemv.dots import NATIVE
+from ctr_kernels.sparse_gemv.frame import FRAME
 from ctr_kernels.sparse_gemv.pack import rows_of
 from ctr_kernels.sparse_gemv.prepared import Prepared, prepare
 from ctr_kernels.sparse_gemv.rows import Rows
 
 KINDS = ("int8", "int4", "int4 without zeros")
 EPS = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}
+# Each compiles for seconds: both codes, each input beside one of them, and beside both the one that
+# has most digits.
+PAIRS = [("int8", torch.bfloat16), ("int4", torch.float16), *((k, torch.float32) for k in KINDS)]
 needs_dots = pytest.mark.skipif(not NATIVE, reason="needs AVX-512 VNNI")
 
 
@@ -59,8 +65,7 @@ def exactly(call: Prepared, x: torch.Tensor) -> torch.Tensor:
     return call.definition(x.double())
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("dtype", EPS)
+@pytest.mark.parametrize(("kind", "dtype"), PAIRS)
 @settings(max_examples=settings().max_examples * 2 // 5)
 @given(
     st.tuples(st.integers(1, 150), st.integers(1, 300)),
@@ -90,11 +95,10 @@ def test_is_the_definition(kind, dtype, shape, group, batch, threshold, rank, se
     assert ((got - wanted).abs() <= sums + EPS[dtype] * (wanted.abs() + sums) + 2.0**-24).all()
 
 
-@pytest.mark.parametrize("kind", ["int8", "int4"])
 @pytest.mark.parametrize("shape", [(1, 5), (63, 64), (64, 129), (130, 33), (1001, 400)])
-def test_threads_share_the_outputs_and_change_no_bit(kind, shape, generator):
+def test_threads_share_the_outputs_and_change_no_bit(shape, generator):
     d_out, d_in = shape
-    rows, x = made(kind, d_out, d_in, 128, 1), inputs(3, d_in, 2)
+    rows, x = made("int4", d_out, d_in, 128, 1), inputs(3, d_in, 2)
     down, up = torch.randn(d_in, 5, generator=generator), torch.randn(5, d_out, generator=generator)
     t = torch.full((d_in,), 0.2)
     one = prepare(rows, t, down, up, threads=1)
@@ -117,7 +121,7 @@ def test_rows_of_the_batch_do_not_see_each_other(kind, batch, seed):
 
 
 @needs_dots
-@pytest.mark.parametrize("dtype", EPS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_sums_of_a_panel_are_exact(dtype, generator):
     """Terms that cancel leave nothing: in float32 their roundings would stay."""
     d_in = STEP
@@ -127,6 +131,12 @@ def test_sums_of_a_panel_are_exact(dtype, generator):
     x = torch.cat([half, half.flip(0)]).to(dtype)
     got = prepare(rows, torch.zeros(d_in), threads=1, x_dtype=dtype)(x)
     assert torch.equal(got, torch.zeros(64, dtype=dtype))
+
+
+def test_a_frame_of_codes_is_not_taken_for_one_of_floats():
+    """Code compiled for floats first would be run on it, with a warning."""
+    codes, floats = cast(Any, from_dtype(CODES)), cast(Any, from_dtype(FRAME))
+    assert codes.can_convert_to(None, floats) is floats.can_convert_to(None, codes) is None
 
 
 @pytest.mark.parametrize("kind", KINDS)
