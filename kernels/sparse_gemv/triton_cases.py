@@ -33,6 +33,7 @@ DIFFERENT: tuple[Way, ...] = (
     ("bfloat16", 1, 96, False),
     ("float16", 4, 16, True),
     ("int8", 1, 96, False),
+    ("int8", 2, 16, False),
     ("int8", 4, 96, False),
     ("int4", 1, 96, False),
 )

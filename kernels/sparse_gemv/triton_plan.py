@@ -45,7 +45,8 @@ def geometry(rows: Rows, factors: int, rank: int, batch: int, lanes: int = 32) -
     nz = min(max(_power(rank), 16), lanes * 16 // factors)
     return Geometry(
         B=b,
-        U=max(AHEAD // b, 2),
+        # Of two rows of int8 at once the compiler spills 8 bytes, of four none.
+        U=AHEAD if size == 1 and b == 2 else max(AHEAD // b, 2),
         K=tile // size // n,
         N=n,
         KZ=tile // factors // nz,
