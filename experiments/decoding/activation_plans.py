@@ -1,6 +1,5 @@
 """Plans and recipes that a search wrote, as `activation` compares them."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -8,7 +7,8 @@ from pathlib import Path
 
 from torch import nn
 
-from bridge.decode.plan import Plan, Setting, read_share
+from bridge.decode.plan import Plan, read_share
+from bridge.decode.plan_file import load_plan
 from bridge.decode.recipe import Recipe
 from experiments.decoding.activation_ways import Given, Made, Shapes, of_plan
 from mech.errors import BadInput
@@ -42,21 +42,11 @@ def read(file: Path, model: nn.Module, shapes: Shapes) -> Found:
         share = read_share(recipe.plan, shapes) + extra / sum(a * b for a, b in shapes.values())
         digest = sha256(b"".join(sha256(f.read_bytes()).digest() for f in _files(file)))
         return Found(recipe.plan, share, digest.hexdigest()[:16], recipe)
-    try:
-        text = file.read_bytes()
-        says = json.loads(text)
-        fields = says.get("plan", says)
-        plan = {name: Setting(**setting) for name, setting in fields.items()}
-    except OSError as error:
-        raise BadInput(f"cannot read {file}: {error.strerror}") from error
-    except (ValueError, TypeError, AttributeError) as error:
-        raise BadInput(
-            f"{file} is no plan: JSON with a setting (sparsity, alpha, rule, factors) a linear"
-        ) from error
+    plan = load_plan(file)
     unknown = [name for name in plan if name not in shapes]
     if unknown:
         raise BadInput(f"{file} names {unknown[0]}, which the model has not: it is of another one")
-    return Found(plan, read_share(plan, shapes), sha256(text).hexdigest()[:16])
+    return Found(plan, read_share(plan, shapes), sha256(file.read_bytes()).hexdigest()[:16])
 
 
 def names(files: Sequence[Path], sparsities: Sequence[float]) -> list[str]:

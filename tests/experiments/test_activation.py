@@ -335,6 +335,9 @@ def test_a_bad_method_and_a_bad_plan_are_one_line(config, tmp_path):
     for content, what in (
         ("[]", "is no plan"),
         ("{", "is no plan"),
+        ("[" * 100_000, "is no plan"),
+        ("{}", "names no linear"),
+        ('{"layers.0.mlp.up_proj": {"sparsity": 0.5, "factors": "pca"}}', "factors 'pca'"),
         ('{"plan": {"layers.0.mlp.up_proj": {"spar": 1}}}', "is no plan"),
         ('{"plan": {"layers.7.mlp.up_proj": {"sparsity": 0.5}}}', "which the model has not"),
     ):
