@@ -52,11 +52,6 @@ _MODELS = {
         "Are the sparse products faster than the best dense one, by as much as they read less?",
         "ctr bench --shapes 4096x4096 --dtypes float32 bfloat16 --threads 1 2",
     ),
-    "experiment roofline": Command(
-        "experiments.roofline",
-        "What could the sparse products gain on GPUs that are not here? A model from counts.",
-        "ctr experiment roofline --gpus A100 --dtypes float16 int8",
-    ),
     "search": Command(
         "experiments.decoding.search",
         "Which linear should read how much? Plans of one budget, judged on held-out text.",
@@ -108,6 +103,11 @@ _PROBES = {
         "experiments.protect",
         "Does compression that knows the sinks keep more of them at equal budget?",
         "ctr experiment protect smollm2 --text wiki.txt --sparsities 0.6 0.7",
+    ),
+    "experiment roofline": Command(
+        "experiments.roofline",
+        "What could the sparse products gain on GPUs that are not here? A model from counts.",
+        "ctr experiment roofline --gpus A100 --dtypes float16 int8",
     ),
     "experiment activation": Command(
         "experiments.decoding.activation",

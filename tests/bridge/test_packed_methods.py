@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 import bridge
 from bridge.checkpoint import content_hash, save
 from bridge.compress import compress
+from bridge.decode.gated import Gated
 from bridge.masked import Masked
 from bridge.methods import COMPONENT_METHODS, METHODS
 from bridge.methods.wanda import Wanda
@@ -21,8 +22,8 @@ from bridge.serial import _KINDS
 from bridge.sites import operators
 from bridge.sliced import Sliced
 
-NOT_STORED = {Masked}
-"""What stands in a model only while a term is looked at."""
+NOT_STORED = {Masked, Gated}
+"""What stands in a model only while a term is looked at, or while it decodes by a recipe."""
 
 
 @pytest.mark.parametrize("name", [*METHODS, *COMPONENT_METHODS])

@@ -143,6 +143,7 @@ def test_one_window_has_no_standard_error():
     result: Any = SimpleNamespace(
         inputs=SimpleNamespace(model="m", text="t", bos="b"),
         ppl=2.0, nll=0.7, standard_error=NAN, scored=3, windows=1, definition="d",
+        sparse=None,
     )  # fmt: skip
     (section,) = perplexity.sections(result)
     assert section.tables[0].rows[0][2] == "0.7000 ± –"
