@@ -1,14 +1,13 @@
 """The page of whole components, on a tiny model: every variant, at the budget it says."""
 
 import json
-import sys
 
 import pytest
 import torch
+from command import expect_refused
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from experiments import cli
 from experiments.components import Config
 
 WORDS = ["<unk>", "<s>", *(f"w{i}" for i in range(60)), "the", "of", "a", "and", "is"]
@@ -44,29 +43,13 @@ def model(tmp_path):
     return folder
 
 
-@pytest.fixture
-def ctr(tmp_path, monkeypatch, capsys):
-    def run(*arguments) -> tuple[int, str]:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setenv("CTR_STORE", str(tmp_path / "runs.sqlite"))
-        monkeypatch.setenv("OMP_NUM_THREADS", "1")
-        monkeypatch.setattr(sys, "argv", ["ctr", *map(str, arguments)])
-        try:
-            cli.main()
-            return 0, capsys.readouterr().err
-        except SystemExit as left:
-            return int(left.code or 0), capsys.readouterr().err
-
-    return run
-
-
-def test_every_variant_is_measured_at_its_budget(ctr, model, tmp_path):
+def test_every_variant_is_measured_at_its_budget(here, model, tmp_path):
     # Without preference a head of 64 tokens gives its first one about 0.07.
-    code, error = ctr(
+    done = here(
         *("experiment", "components", model, *SMALL, "--out", "run"),
         *("--compressions", 0.25, "--columns", 4, "--epsilon", 0.05),
     )
-    assert code == 0, error
+    assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "run" / "result.json").read_text())["result"]
     assert [layer["layer"] for layer in result["errors"]] == [0, 1, 2]
     found = result["found"]
@@ -89,11 +72,8 @@ def test_every_variant_is_measured_at_its_budget(ctr, model, tmp_path):
     ("options", "word"),
     [(("--columns", 0), "columns"), (("--compressions", 1), "compressions")],
 )
-def test_options_that_are_none_are_refused_in_a_line(ctr, model, options, word):
-    code, error = ctr("experiment", "components", model, *options)
-    assert code == 2
-    assert word in error
-    assert "Traceback" not in error
+def test_options_that_are_none_are_refused_in_a_line(here, model, options, word):
+    expect_refused(here("experiment", "components", model, *options), word)
 
 
 def test_the_default_asks_everything():

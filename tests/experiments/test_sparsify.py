@@ -1,7 +1,6 @@
 """`ctr sparsify`: a recipe from a command line, and what it says of itself."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ import torch
 
 from bridge.decode.recipe import Recipe
 from bridge.decode.sparsified import sparsified
-from experiments import cli, measure
+from experiments import measure
 from mech.load import load
 
 SMALL = ("--context", 32, "--calibration", 3, "--windows", 3)
@@ -24,22 +23,16 @@ def model(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def ctr(tmp_path, monkeypatch, capsys, model):
-    """In this process; gives the result, or the line on standard error."""
+def ctr(here, tmp_path, model):
+    """Gives the result and what was printed, or the line on standard error."""
     tiny.random_text(tmp_path / "a.txt", 0)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CTR_STORE", str(tmp_path / "runs.sqlite"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
     def run(command: str, *arguments):
-        line = ["ctr", command, model, *arguments, "--text", "a.txt", "--out", f"out-{command}"]
-        monkeypatch.setattr(sys, "argv", [str(part) for part in line])
-        try:
-            cli.main()
-        except SystemExit:
-            return capsys.readouterr().err
-        said = capsys.readouterr().out
-        return json.loads((tmp_path / f"out-{command}" / "result.json").read_text()), said
+        out = f"out-{command}"
+        done = here(command, model, *arguments, "--text", "a.txt", "--out", out)
+        if done.returncode:
+            return done.stderr
+        return json.loads((tmp_path / out / "result.json").read_text()), done.stdout
 
     return run
 

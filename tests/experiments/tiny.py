@@ -1,5 +1,6 @@
 """A tiny random Llama with grouped queries, its tokenizer, and texts of random words."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 WORDS = ["<unk>", "<s>", *(f"w{i}" for i in range(60))]
+ENGLISH = [*WORDS, "the", "of", "a", "and", "is"]
+"""With some that every text has."""
 
 
-def tiny_llama(folder: Path) -> None:
-    """Write a model of two blocks, made for 80 tokens, as save_pretrained does."""
+def tiny_llama(folder: Path, words: Sequence[str] = WORDS, room: int = 80) -> None:
+    """Write a model of two blocks, made for `room` tokens, as save_pretrained does."""
     torch.manual_seed(0)
     settings = LlamaConfig(
         hidden_size=32,
@@ -19,12 +22,12 @@ def tiny_llama(folder: Path) -> None:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        vocab_size=len(WORDS),
-        max_position_embeddings=80,
+        vocab_size=len(words),
+        max_position_embeddings=room,
         bos_token_id=1,
     )
     LlamaForCausalLM(settings).save_pretrained(folder)
-    vocabulary = {word: index for index, word in enumerate(WORDS)}
+    vocabulary = {word: index for index, word in enumerate(words)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", unk_token="<unk>")
