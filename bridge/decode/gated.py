@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bridge.decode.phase import Phase
+from bridge.decode.recipe import Recipe
 from bridge.operators import Operator
 from ctr_kernels.sparse_gemv.prepared import Prepared, prepare
 from ctr_kernels.sparse_gemv.reference import active
@@ -52,11 +53,27 @@ class Gated(Operator):
         for name, part in (("down", down), ("up", up), ("extra", extra)):
             placed = None if part is None else part.to(like.device, like.dtype)
             self.register_buffer(name, placed, persistent=False)
-        self.channels, self.count, self.low_rank = channels, count, down is not None
+        self.channels, self.count = channels, count
         self.prepared: Prepared | None = None
         self.rows: Rows | None = None
         self.reset()
         self.train(linear.training)
+
+    @classmethod
+    def of(
+        cls, recipe: Recipe, name: str, linear: nn.Linear, phase: Phase, *, count: bool = False
+    ) -> "Gated":
+        """`linear` as the recipe has it under that name."""
+        return cls(
+            linear,
+            phase,
+            recipe.thresholds[name],
+            recipe.down.get(name),
+            recipe.up.get(name),
+            recipe.bias.get(name),
+            channels=recipe.plan[name].channels(linear.out_features, linear.in_features),
+            count=count,
+        )
 
     def bind(self, rows: Rows, threads: int | None = None) -> Prepared:
         """Decode through `rows`, which say what W says: its transpose, or codes of it."""
@@ -64,10 +81,15 @@ class Gated(Operator):
         if self.extra is not None:
             bias = self.extra if bias is None else bias + self.extra
         self.rows = rows
-        down, up = (self.down, self.up) if self.low_rank else (None, None)
         bias = None if bias is None else bias.detach()
         self.prepared = prepare(
-            rows, self.threshold, down, up, bias, threads=threads, x_dtype=self.weight.dtype
+            rows,
+            self.threshold,
+            self.down,
+            self.up,
+            bias,
+            threads=threads,
+            x_dtype=self.weight.dtype,
         )
         return self.prepared
 
@@ -106,7 +128,7 @@ class Gated(Operator):
             self._counted(gated if dense is None else gated[~dense.expand(x.shape[:-1])])
         kept = gated if dense is None else gated | dense[..., None]
         y = nn.functional.linear(torch.where(kept, x, 0), self.weight, self.bias)
-        if self.low_rank and self.down is not None and self.up is not None:
+        if self.down is not None and self.up is not None:
             y = y + (torch.where(kept, 0, x) @ self.down) @ self.up
         if self.extra is not None:
             y = y + (self.extra if dense is None else self.extra * ~dense[..., None])

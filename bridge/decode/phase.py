@@ -8,6 +8,11 @@ from torch import nn
 from mech.blocks import decoder_blocks
 
 
+def first_gated(tokens: int, sparse_from: float) -> int:
+    """The first token that is gated: ⌊T sparse_from⌋ of T > 1, and always one that comes alone."""
+    return 0 if tokens == 1 else int(tokens * sparse_from)
+
+
 @dataclass
 class Phase:
     """Of T tokens a sequence in one call, the first ⌊T · sparse_from⌋ are dense, the rest gated.
@@ -26,7 +31,7 @@ class Phase:
     @property
     def dense(self) -> int:
         """Leading tokens of a sequence that are not gated in this call."""
-        return 0 if self.step else int(self.seq * self.sparse_from)
+        return 0 if self.step else first_gated(self.seq, self.sparse_from)
 
     def begin(self, batch: int, seq: int) -> None:
         """A call with `seq` tokens in each of `batch` sequences."""

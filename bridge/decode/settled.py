@@ -10,7 +10,7 @@ from torch import nn
 
 from bridge.decode.gated import Gated
 from bridge.decode.inputs import calibrate
-from bridge.decode.phase import Phase
+from bridge.decode.phase import Phase, first_gated
 from bridge.decode.places import HEAD
 from bridge.decode.reading import Ids
 from bridge.decode.recipe import Recipe
@@ -58,7 +58,7 @@ def _settled(
     linears = recipe.check(model)
     for _ in range(rounds):
         exclude = None
-        if int(max(ids.shape[1] for ids in batches) * sparse_from):
+        if any(first_gated(ids.shape[1], sparse_from) for ids in batches):
             exclude = [_dense(ids, sparse_from) for ids in batches]
         with _answering(model, recipe, linears, sparse_from):
             inputs = calibrate(
@@ -75,7 +75,7 @@ def _settled(
 
 def _dense(ids: Ids, sparse_from: float) -> torch.Tensor:
     mask = torch.zeros(ids.shape, dtype=torch.bool)
-    mask[:, : int(ids.shape[1] * sparse_from)] = True
+    mask[:, : first_gated(ids.shape[1], sparse_from)] = True
     return mask
 
 
@@ -87,14 +87,7 @@ def _answering(
     phase = Phase(sparse_from)
 
     def hook(name: str, linear: nn.Linear) -> Any:
-        gated = Gated(
-            linear,
-            phase,
-            recipe.thresholds[name],
-            recipe.down.get(name),
-            recipe.up.get(name),
-            recipe.bias.get(name),
-        )
+        gated = Gated.of(recipe, name, linear, phase)
         return lambda _, args, __: gated(args[0])
 
     watching = phase.watching(model)

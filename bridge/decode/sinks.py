@@ -10,7 +10,6 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from bridge.allocate.apportion import spread_about
-from bridge.allocate.sinks import sink_scores
 from bridge.decode.plan import Plan, Setting
 from bridge.equal import shapes_of
 from bridge.sink_tokens import ORDINARY, sink_labels
@@ -28,25 +27,15 @@ def sink_masks(
     return [label != ORDINARY for label in sink_labels(model, batches)]
 
 
-def sink_aware_plan(
-    model: PreTrainedModel,
-    batches: Sequence[Int[Tensor, "_batch _seq"]],
-    setting: Setting,
-    *,
-    spread: float = 0.08,
-) -> Plan:
-    """`setting` with 1 - s_i = 1 - s + spread (2 score_i - 1) + shift: the same bytes in all.
-
-    Scores are `bridge.allocate.sinks.sink_scores`: queries and keys of blocks with sinks, and the
-    MLPs that write or erase massive activations, read more. Raises BadInput as those do.
-    """
-    return scored_plan(model, sink_scores(model, batches), setting, spread=spread)
-
-
 def scored_plan(
     model: PreTrainedModel, scores: Mapping[str, float], setting: Setting, *, spread: float = 0.08
 ) -> Plan:
-    """The same for any scores in [0, 1] by linear; those without one have 0."""
+    """`setting` with 1 - s_i = 1 - s + spread (2 score_i - 1) + shift: the same bytes in all.
+
+    Scores in [0, 1] by linear, 0 where there is none. With `bridge.allocate.sinks.sink_scores`
+    queries and keys of blocks with sinks, and the MLPs that write or erase massive activations,
+    read more.
+    """
     sizes = {name: linear.parameters for name, linear in shapes_of(model).items()}
     total = round((1 - setting.sparsity) * sum(sizes.values()))
     allowed = spread_about({n: scores.get(n, 0.0) for n in sizes}, sizes, total, spread)

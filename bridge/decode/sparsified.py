@@ -60,21 +60,6 @@ class Decoding:
         numbers = sum(gated.flops() / 2 for gated in self.gated.values())
         return numbers / sum(gated.weight.numel() for gated in self.gated.values())
 
-    @contextmanager
-    def without_low_rank(self) -> Iterator[None]:
-        """What the masks leave out is left out, inside."""
-        term = {name: g for name, g in self.gated.items() if g.low_rank}
-        bound = {name: g.prepared for name, g in term.items()}
-        try:
-            for gated in term.values():
-                gated.low_rank = False
-                if gated.prepared is not None and gated.rows is not None:
-                    gated.bind(gated.rows, gated.prepared.threads)
-            yield
-        finally:
-            for name, gated in term.items():
-                gated.low_rank, gated.prepared = True, bound[name]
-
 
 @contextmanager
 def sparsified(
@@ -120,7 +105,7 @@ def sparsified(
             )
         linears = recipe.check(model)
         _check_rows(rows or {}, linears)
-        gated = {name: _gated(recipe, name, m, phase, count) for name, m in linears.items()}
+        gated = {name: Gated.of(recipe, name, m, phase, count=count) for name, m in linears.items()}
         bound, twice = dict(rows or {}), sum(_nbytes(r) for r in (rows or {}).values())
         if layout == "rows" or (layout is None and sparse_from > 0):
             rest = {name: m for name, m in linears.items() if name not in bound}
@@ -151,19 +136,6 @@ def _check_rows(rows: Mapping[str, Rows], linears: Mapping[str, nn.Linear]) -> N
         shape = (linear.out_features, linear.in_features)
         if (found.d_out, found.d_in) != shape:
             raise BadInput(f"rows of {name} are {found.d_out} x {found.d_in}, the linear {shape}")
-
-
-def _gated(recipe: Recipe, name: str, linear: nn.Linear, phase: Phase, count: bool) -> Gated:
-    return Gated(
-        linear,
-        phase,
-        recipe.thresholds[name],
-        recipe.down.get(name),
-        recipe.up.get(name),
-        recipe.bias.get(name),
-        channels=recipe.plan[name].channels(linear.out_features, linear.in_features),
-        count=count,
-    )
 
 
 def _place(model: nn.Module, modules: Mapping[str, nn.Module]) -> None:

@@ -87,10 +87,6 @@ def prepared(config: Config, loaded: Loaded, material: Material, progress: Progr
     )
 
 
-def _makers(config: Config) -> bool:
-    return "makers" in config.ways or "shuffled" in config.ways
-
-
 def plan_of(work: Work, variant: Variant) -> Plan:
     """Settings by linear; what is read in all is the same for every way."""
     setting = {

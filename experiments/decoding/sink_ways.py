@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from bridge.decode.inputs import Inputs, quantile
+from bridge.decode.inputs import Inputs, column_scale, levelled, quantile
 from bridge.decode.plan import Plan, Setting
 from bridge.sink_tokens import ORDINARY
 from experiments.decoding.gates import Keep
@@ -101,17 +101,16 @@ class Spending:
     ) -> Keep:
         weight, setting = self.linears[name].weight, self.plan[name]
         read = self.calibration.inputs.read[name]
-        scale = torch.ones(weight.shape[1])
-        if setting.rule == "column":
-            scale = weight.detach().float().norm(dim=0)
+        scale = column_scale(weight) if setting.rule == "column" else None
         always = _always(name, weight.shape[1], self.way, self.calibration.massive)
         count = round(channels * weight.shape[1])
         key = (id(read), "" if setting.rule == "magnitude" else name, channels)
         if key not in levels:
-            size = read.rows[seen[read.places[:, 0]]].abs() * scale
+            size = read.rows[seen[read.places[:, 0]]].abs()
+            size = size if scale is None else size * scale
             size[:, always] = torch.inf
             levels[key] = quantile(size, 1 - channels)
-        threshold = levels[key] / scale
+        threshold = levelled(levels[key], weight.shape[1], scale)
         threshold[always] = -1.0
         down, up = self.factors.get(name, (None, None))
         rule = self.way if self.way in RULES else "threshold"

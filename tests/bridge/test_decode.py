@@ -206,28 +206,6 @@ def linears_shape(recipe, name):
 
 
 @torch.no_grad()
-def test_without_the_low_rank_part(llama, batches):
-    plan = dict.fromkeys(linears(llama), Setting(0.5, 0.6))
-    recipe = fit(llama, plan, calibrate(llama, batches))
-    bare = type(recipe)(**{**vars(recipe), "down": {}, "up": {}})
-    ids = batches[0]
-
-    def pieces():
-        out = llama(ids[:, :9], use_cache=True)
-        step = llama(ids[:, 9:10], past_key_values=out.past_key_values)
-        return torch.cat([out.logits, step.logits], 1)
-
-    with sparsified(llama, recipe, sparse_from=0.5) as decoding:
-        whole = pieces()
-        with decoding.without_low_rank():
-            without = pieces()
-        assert torch.equal(pieces(), whole)
-    with sparsified(llama, bare, sparse_from=0.5):
-        assert torch.equal(pieces(), without)
-    assert not torch.equal(without, whole)
-
-
-@torch.no_grad()
 def test_weights_are_shared_and_the_memory_is_told(llama, batches):
     plan = dict.fromkeys(linears(llama), Setting(0.5, 0.6))
     recipe = fit(llama, plan, calibrate(llama, batches))

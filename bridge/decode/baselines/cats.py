@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bridge.decode.baselines.gated_mlp import GatedMLP, activation, activations, gated_mlps
 from bridge.decode.inputs import Inputs, quantile
-from bridge.decode.phase import Phase
+from bridge.decode.phase import first_gated
 from bridge.decode.reading import Ids
 from bridge.decode.reservoir import Reservoir
 from bridge.sites import linears
@@ -67,11 +67,6 @@ class Thresholded(nn.Module):
         self.reading.seen += kept.numel()
         dense = a.shape[-2] - gated.shape[-2]
         return torch.cat([a[..., :dense, :], torch.where(kept, gated, 0)], dim=-2)
-
-
-def first_gated(tokens: int, sparse_from: float) -> int:
-    """The first token that is gated: ⌊T sparse_from⌋ of T > 1, and always one that comes alone."""
-    return Phase(sparse_from, step=tokens == 1, seq=tokens).dense
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from bridge.decode.baselines.cats import first_gated
 from bridge.decode.inputs import Inputs
+from bridge.decode.phase import first_gated
 from bridge.decode.plan import Plan, Setting
 from bridge.sites import block_of, linears
 from bridge.stream import Call, Stream, evaluating, hooked, record

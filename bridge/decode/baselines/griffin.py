@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from bridge.decode.baselines.cats import first_gated
 from bridge.decode.baselines.gated_mlp import gated_mlps
+from bridge.decode.phase import first_gated
 from bridge.sites import module
 from bridge.stream import hooked
 from mech.errors import BadInput

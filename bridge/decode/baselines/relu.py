@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bridge.decode.baselines.cats import Cats, Thresholded, first_gated
+from bridge.decode.baselines.cats import Cats, Thresholded
 from bridge.decode.baselines.gated_mlp import activation, activations, gated_mlps
 from bridge.decode.inputs import quantile
+from bridge.decode.phase import first_gated
 from bridge.sites import module
 from bridge.stream import hooked
 from mech.errors import BadInput
