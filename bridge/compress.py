@@ -39,6 +39,10 @@ class Shards(Protocol):
         """Inside, they are of this run; entering refuses to go on with another one's."""
         ...
 
+    def holds(self, layer: int) -> bool:
+        """Whether something is kept of a block, sound or not."""
+        ...
+
     def read(self, layer: int) -> Mapping[str, Done] | None:
         """What stood in a block, by linear; None where it is still to be done."""
         ...
@@ -170,12 +174,21 @@ def _walk(
     shards: Shards | None,
     advance: Callable[[str], None],
 ) -> Iterator[Row]:
+    layers = sorted({block_of(name) for name in work.linears})
+    found: dict[int, Mapping[str, Done] | None] = {}
+    if shards is not None and all(shards.holds(layer) for layer in layers):
+        found = {layer: shards.read(layer) for layer in layers}
+        if all(found.values()):  # nothing is calibrated: nothing has to run
+            yield from _assembled(model, work, found, advance)
+            return
     stream, calls = record(model, batches)
-    last = max(block_of(name) for name in work.linears)
+    last = layers[-1]
     for layer, block in enumerate(decoder_blocks(model)[: last + 1]):
         here = work.of(layer)
         if here.linears:
-            kept = shards.read(layer) if shards is not None else None
+            kept = found.get(layer)
+            if shards is not None and layer not in found:
+                kept = shards.read(layer)
             if kept is None:
                 done = _block(model, block, here, stream, calls[layer], token_weights, advance)
                 if shards is not None:
@@ -195,6 +208,21 @@ def _walk(
         calls[layer].clear()
         for resid in stream:
             check_finite(resid, f"layers.{layer}: its output")
+
+
+def _assembled(
+    model: nn.Module,
+    work: _Work,
+    found: Mapping[int, Mapping[str, Done] | None],
+    advance: Callable[[str], None],
+) -> Iterator[Row]:
+    """What the shards hold of all blocks, put in place."""
+    for layer, kept in found.items():
+        done = _taken(work.of(layer), kept or {}, layer)
+        place(model, {name: one.operator for name, one in done.items()})
+        for name, one in done.items():
+            advance(name)
+            yield one.row
 
 
 def _block(

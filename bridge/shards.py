@@ -74,6 +74,10 @@ class Shards:
             self._run = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()
             yield
 
+    def holds(self, layer: int) -> bool:
+        """Whether there is a file of the block; `read` says whether it is sound."""
+        return self._file(layer).exists()
+
     def read(self, layer: int) -> dict[str, Done] | None:
         """What stood in a block, by linear; None where it is to be done, or done again.
 

@@ -18,8 +18,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from experiments import output, store
-from experiments.commands import COMMANDS, LISTED, TOOLS, Command
+from experiments import output, presets, store
+from experiments.command import Command
+from experiments.commands import COMMANDS, LISTED, TOOLS
 from experiments.output import OutputRefused
 from experiments.progress import Progress, paper
 
@@ -124,7 +125,7 @@ def _fail(line: str) -> NoReturn:
     sys.exit(BAD_INPUT)
 
 
-def _parse(name: str, command: Command, kind: Any, rest: list[str]) -> Any:
+def _parse(name: str, command: Command, kind: Any, rest: list[str], default: Any = None) -> Any:
     import tyro  # heavier than the overview needs
 
     complaint = io.StringIO()
@@ -136,6 +137,7 @@ def _parse(name: str, command: Command, kind: Any, rest: list[str]) -> Any:
                 args=rest,
                 description=f"{command.asks}\n\nExample: {command.example}",
                 config=(tyro.conf.OmitArgPrefixes,),
+                **({} if default is None else {"default": default}),
             )
     except SystemExit as left:
         if not left.code:
@@ -162,7 +164,11 @@ def _ask(name: str, rest: list[str]) -> None:
     arguments = dataclasses.make_dataclass(
         "Arguments", [("config", module.Config), ("where", Where)], frozen=True
     )
-    parsed = _parse(name, command, arguments, rest)
+    given, default = rest, None
+    if found := getattr(module, "PRESETS", None):
+        config, given = presets.chosen(name, found, rest)
+        default = arguments(config, Where())
+    parsed = _parse(name, command, arguments, given, default)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: nothing stays
     # A question that can be asked in two ways has two folders, neither in the way of the other.
     default = getattr(module, "folder", lambda config: name.replace(" ", "-"))(parsed.config)

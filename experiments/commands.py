@@ -1,15 +1,7 @@
 """Every command: where its question lives, what it asks, and a line to try."""
 
-from typing import NamedTuple
-
-
-class Command(NamedTuple):
-    """Where a command's question lives, what it asks, and a line to try."""
-
-    module: str
-    asks: str
-    example: str
-
+from experiments.command import Command
+from experiments.papers.roster import PAPERS
 
 _MODELS = {
     "demo": Command(
@@ -207,10 +199,11 @@ TOOLS = {
         "ctr runs --json",
     ),
 }
-COMMANDS = _MODELS | _PROBES | _TOY | _PICTURES
+COMMANDS = _MODELS | _PROBES | PAPERS | _TOY | _PICTURES
 LISTED = {
     "Language models": _MODELS,
     "Experiments on language models": _PROBES,
+    "Figures and tables of the papers (--preset smallest, laptop, paper)": PAPERS,
     "The theorem and its training": _TOY,
     "Pictures of the theory": _PICTURES,
     "Tools": TOOLS,

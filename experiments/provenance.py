@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import platform
 import resource
+import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,14 +31,28 @@ class Inputs:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries whose numbers we report."""
+    """Versions of Python and of the libraries whose numbers we report, and of this code."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for library in LIBRARIES:
         try:
             found[library] = importlib.metadata.version(library)
         except importlib.metadata.PackageNotFoundError:
             found[library] = "missing"
-    return found
+    return found | {"commit": commit()}
+
+
+def commit() -> str:
+    """The commit of this checkout, with "+changes" where files differ from it; "" outside one."""
+    root = Path(__file__).resolve().parent.parent
+    git = ["git", "-C", str(root)]
+    try:
+        if not (root / ".git").exists():
+            return ""
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
+        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True)
+    except OSError:  # no git here
+        return ""
+    return head.stdout.strip()[:12] + ("+changes" if changed.stdout else "")
 
 
 def sha256_text(text: str) -> str:

@@ -63,6 +63,9 @@ class Memory(dict):
     def running(self, *_, **__):
         return nullcontext()
 
+    def holds(self, layer):
+        return layer in self
+
     def read(self, layer):
         return self.get(layer)
 

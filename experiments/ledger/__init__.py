@@ -1,0 +1,1 @@
+"""Every claim of every paper, with what was found here."""

@@ -1,0 +1,16 @@
+"""The roster of claims: every paper's, in the order of the papers and of their pages."""
+
+from experiments.ledger.claim import Claim
+from experiments.ledger.low_rank import CLAIMS as _LOW_RANK
+
+CLAIMS: dict[str, Claim] = {claim.key: claim for claim in (*_LOW_RANK,)}
+PAPERS = {
+    "low-rank": "Zhang and Papyan 2025, Low-rank is required for pruning LLMs (SLLM workshop)",
+    "catch": "Zhang, Khan and Papyan 2025, Catch, tag, release (arXiv:2502.00919, v1 and v2)",
+    "r-sparse": "Zhang et al. 2025, R-Sparse (arXiv:2504.19449)",
+    "secondary": "Wong et al. 2025, Secondary attention sinks (arXiv:2512.22213)",
+    "qera": "Zhang et al. 2024, QERA (arXiv:2410.06040)",
+    "a3": "Wong et al. 2025, A3 (arXiv:2505.12942)",
+    "corlay": "Corlay, pruning of sink heads (ENSTA thesis, 10853)",
+    "ours": "Questions of this project",
+}

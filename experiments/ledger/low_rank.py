@@ -1,0 +1,16 @@
+"""Claims of Low-rank is required for pruning LLMs."""
+
+from experiments.ledger.claim import Claim
+
+CLAIMS = (
+    Claim(
+        "low-rank/figure-2/fewer",
+        "Sparse pruning leaves fewer attention sinks than the dense model has.",
+        "low-rank-figure-2",
+    ),
+    Claim(
+        "low-rank/figure-2/oats",
+        "Sparse plus low rank (OATS) leaves more attention sinks than sparse pruning.",
+        "low-rank-figure-2",
+    ),
+)

@@ -1,0 +1,15 @@
+"""Every figure and table of the papers, as an experiment: its module and what it asks."""
+
+from experiments.command import Command
+
+_ASKS = {
+    "low-rank-figure-2": "How many sinks does each pruning method leave? (Low-rank, figure 2)",
+}
+PAPERS = {
+    f"experiment {name}": Command(
+        f"experiments.papers.{name.replace('-', '_')}",
+        asks,
+        f"ctr experiment {name} --preset laptop",
+    )
+    for name, asks in _ASKS.items()
+}
