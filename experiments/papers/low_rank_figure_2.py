@@ -4,16 +4,16 @@ The paper counts (layer, head, token) with α > 0.1 over 170 sequences. Its coun
 a sequence for sinks: first tokens and guarded later ones stand beside it.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from experiments.findings import ABOVE_ZERO, BELOW_ZERO, Finding
-from experiments.intervals import Interval, interval
-from experiments.papers import page
-from experiments.papers.intervened import DENSE, Variant, intervened
-from experiments.papers.work import PAPER, SMALLEST, Amounts, prepared
+from experiments.intervals import interval
+from experiments.parts import answer
+from experiments.parts.answer import Answer
+from experiments.parts.intervened import DENSE, Variant, intervened
+from experiments.parts.work import DEMO, LAPTOP, PAPER, SMALLEST, Amounts, prepared
 from experiments.progress import Progress
-from experiments.provenance import Inputs
 from experiments.report import Section, Table
 from experiments.settings import Reading, between, some
 
@@ -22,8 +22,8 @@ from experiments.settings import Reading, between, some
 class Config:
     """Compress by every method at equal budget, and count the sinks that are left."""
 
-    reading: Reading = Reading()
-    amounts: Amounts = Amounts()
+    reading: Reading = DEMO
+    amounts: Amounts = LAPTOP
     methods: tuple[str, ...] = ("magnitude", "wanda", "sparsegpt", "oats")
     """Names as in ctr compress."""
     sparsity: float = 0.5
@@ -39,65 +39,43 @@ PRESETS = {
 }
 
 
-class Left(NamedTuple):
-    """Sinks a sequence of one model; differences from the dense one, paired by sequence."""
-
-    name: str
-    first: Interval
-    later: Interval
-    raw: Interval
-    fewer: Interval
-
-
-@dataclass(frozen=True)
-class Result:
-    """Counts by method, the dense model first."""
-
-    config: Config
-    inputs: Inputs
-    left: list[Left]
-    findings: list[Finding]
-
-
-def run(config: Config, progress: Progress) -> Result:
+def run(config: Config, progress: Progress) -> Answer:
     """Count the dense model's sinks, then each compressed one's; raises as `prepared` does."""
-    import numpy as np
-
     from experiments import measure
     from mech.probes import sinks
 
     some("methods", config.methods)
     between("sparsity", config.sparsity, 0, 1)
     work = prepared(config.reading, config.amounts, progress)
-    totals, left = {}, []
+    totals, rows = {}, []
     for variant in [DENSE, *(Variant(m, config.sparsity) for m in config.methods)]:
         with intervened(work, variant, progress, select=config.select):
             scores = measure.sink_scores(work.loaded.model, work.sequences, lambda _: None)
-        totals[variant.method] = sinks.sinks(scores, measure.EPSILON).sum(axis=(0, 2, 3))
-        fewer = interval((totals[variant.method] - totals["dense"]).astype(np.float64))
-        left.append(Left(str(variant), *measure.counts(scores), fewer))
-    return Result(config, work.inputs, left, list(_findings(config, totals)))
+        found = sinks.sinks(scores, measure.EPSILON).sum(axis=(0, 2, 3)).astype(float)
+        totals[variant.method] = found
+        less = interval(found - totals["dense"])
+        rows.append(tuple(map(str, (variant, *measure.counts(scores), less))))
+    columns = ("model", "first token", "later, guarded", "as the paper counts", "less dense")
+    caption = "Sinks a sequence, 95% intervals over sequences; differences are paired."
+    tables = [Table(columns, rows, caption)]
+    return Answer(config, work.inputs, list(_findings(config, totals)), tables, totals)
 
 
-def _findings(config, totals):
+def _findings(config: Config, totals: dict) -> Iterator[Finding]:
     for method in config.methods:
-        against = "dense" if method != "oats" else "wanda"
+        against, which = ("wanda", "oats") if method == "oats" else ("dense", "fewer")
         if against in totals:
             yield Finding(
-                claim=f"low-rank/figure-2/{'oats' if method == 'oats' else 'fewer'}",
+                claim=f"low-rank/figure-2/{which}",
                 case=f"{method}, {config.sparsity:.0%}",
-                effect=interval((totals[method] - totals[against]).astype(float)),
+                effect=interval(totals[method] - totals[against]),
                 unit="sinks a sequence (equation 1, unguarded)",
                 over="sequences",
                 claimed=ABOVE_ZERO if method == "oats" else BELOW_ZERO,
-                control=f"{against}: {interval(totals[against].astype(float))}",
+                control=f"{against}: {interval(totals[against])}",
             )
 
 
-def sections(result: Result) -> list[Section]:
-    """What was found, then counts and paired differences."""
-    rows = [tuple(map(str, x)) for x in result.left]
-    columns = ("model", "first token", "later, guarded", "as the paper counts", "less dense")
-    caption = "Sinks a sequence, 95% intervals over sequences; differences are paired."
-    counts = Section("Sinks left by pruning", [], [Table(columns, rows, caption)])
-    return [page.found(result.findings), counts]
+def sections(result: Answer) -> list[Section]:
+    """Claims, then counts."""
+    return answer.sections(result, "Sinks left by pruning")

@@ -12,7 +12,7 @@ from experiments.settings import Budget
 
 if TYPE_CHECKING:  # torch is imported when the question is asked, not for --help
     from bridge.compression import Compression
-    from experiments.papers.work import Work
+    from experiments.parts.work import Work
 
 
 class Variant(NamedTuple):

@@ -35,6 +35,7 @@ class Amounts:
     """Only the model's first blocks: for a quick look, at what is then another model. 0: all."""
 
 
+DEMO, LAPTOP = Reading(), Amounts()
 SMALLEST = Amounts(
     calibration=2, calibration_seq=64, windows=2, context=64, sequences=3, seq=64, blocks=5
 )

@@ -1,0 +1,1 @@
+"""What the experiments on papers are made of: models, windows, interventions, pages."""
