@@ -1,9 +1,16 @@
 """The roster of claims: every paper's, in the order of the papers and of their pages."""
 
+from experiments.ledger.catch import CLAIMS as _CATCH
 from experiments.ledger.claim import Claim
 from experiments.ledger.low_rank import CLAIMS as _LOW_RANK
 
-CLAIMS: dict[str, Claim] = {claim.key: claim for claim in (*_LOW_RANK,)}
+CLAIMS: dict[str, Claim] = {
+    claim.key: claim
+    for claim in (
+        *_LOW_RANK,
+        *_CATCH,
+    )
+}
 PAPERS = {
     "low-rank": "Zhang and Papyan 2025, Low-rank is required for pruning LLMs (SLLM workshop)",
     "catch": "Zhang, Khan and Papyan 2025, Catch, tag, release (arXiv:2502.00919, v1 and v2)",

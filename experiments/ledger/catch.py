@@ -1,0 +1,21 @@
+"""Claims of Catch, tag, release."""
+
+from experiments.ledger.claim import Claim
+
+CLAIMS = (
+    Claim(
+        "catch/figure-2/catch",
+        "In heads with sinks, tokens give most of their attention to the sinks.",
+        "catch-figure-2",
+    ),
+    Claim(
+        "catch/figure-2/tag",
+        "What a head writes groups the tokens by the sink that caught them.",
+        "catch-figure-2",
+    ),
+    Claim(
+        "catch/figure-2/release",
+        "The groups are seen again in the stream of later blocks.",
+        "catch-figure-2",
+    ),
+)
