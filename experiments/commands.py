@@ -198,6 +198,11 @@ TOOLS = {
         "The stored runs, as a table or as JSON.",
         "ctr runs --json",
     ),
+    "ledger": Command(
+        "experiments.ledger.command",
+        "Every claim of every paper: shown, not shown, contradicted or untested here.",
+        "ctr ledger --verdict contradicted",
+    ),
 }
 COMMANDS = _MODELS | _PROBES | PAPERS | _TOY | _PICTURES
 LISTED = {
