@@ -55,27 +55,28 @@ def measured(
     dense = _measure(model, material, progress, DENSE)
     whole = sum(linear.weight.numel() for linear in linears(model).values())
     found = {DENSE: _left(dense, dense, 1.0, 1.0)}
-    methods: dict[str, _Method] = _a3(config) if "a3" in config.questions else {}
+    methods: dict[str, AnyMethod] = _a3(config) if "a3" in config.questions else {}
     chosen = None
     if "sinks" in config.questions:
-        heads = _sinking(model, material.calibration[: config.sizes.sequences], config, progress)
+        text = material.calibration[: config.sizes.sequences]
+        heads = sinking(model, text, config.epsilon, progress)
         chosen = _count(model, heads)
         methods |= _sink_heads(config, heads, len(decoder_blocks(model)))
     with progress.task("calibrate") as _:
-        states = _states(model, list(methods.values()), material.calibration)
+        states = states_of(model, list(methods.values()), material.calibration)
     for name, method in methods.items():
-        with _standing(model, method, states, material.calibration) as (parameters, kept):
+        with standing(model, method, states, material.calibration) as (parameters, kept):
             after = _measure(model, material, progress, name)
         found[name] = _left(after, dense, kept / parameters, (whole - parameters + kept) / whole)
     return Answer(float(dense.hits.mean()), found, chosen)
 
 
 _Whole = A3 | SinkHeads
-_Method = _Whole | Method
-_States = dict[type, list[tuple[Component, dict[str, Tensor]]]]
+AnyMethod = _Whole | Method
+States = dict[type, list[tuple[Component, dict[str, Tensor]]]]
 
 
-def _states(model: PreTrainedModel, methods: Sequence[_Method], text: Tensor) -> _States:
+def states_of(model: PreTrainedModel, methods: Sequence[AnyMethod], text: Tensor) -> States:
     """What methods of components see of the dense model, each kind once: one pass for all.
 
     Layers are calibrated independently, as A3's authors do it. The low-rank controls go through
@@ -83,7 +84,7 @@ def _states(model: PreTrainedModel, methods: Sequence[_Method], text: Tensor) ->
     """
     kinds = {type(method): method for method in methods if isinstance(method, _Whole)}
     with ExitStack() as stack, torch.no_grad():
-        states: _States = {
+        states: States = {
             kind: [(c, stack.enter_context(method.watch(c))) for c in components(model)]
             for kind, method in kinds.items()
         }
@@ -93,8 +94,8 @@ def _states(model: PreTrainedModel, methods: Sequence[_Method], text: Tensor) ->
 
 
 @contextmanager
-def _standing(
-    model: nn.Module, method: _Method, states: _States, text: Tensor
+def standing(
+    model: nn.Module, method: AnyMethod, states: States, text: Tensor
 ) -> Iterator[tuple[int, int]]:
     """The model compressed inside; the weights replaced, and the numbers kept of them."""
     if not isinstance(method, _Whole):
@@ -112,8 +113,8 @@ def _standing(
         yield sum(d_out * d_in for d_out, d_in in shapes), kept
 
 
-def _a3(config: "Config") -> dict[str, _Method]:
-    found: dict[str, _Method] = {}
+def _a3(config: "Config") -> dict[str, AnyMethod]:
+    found: dict[str, AnyMethod] = {}
     for rho in config.compressions:
         for metric, name in METRICS.items():
             found[f"{name}, {percent(rho)} removed"] = A3(rho, metric=metric, seed=config.seed)
@@ -127,14 +128,14 @@ def _a3(config: "Config") -> dict[str, _Method]:
     return found
 
 
-def _sink_heads(config: "Config", heads: tuple[Head, ...], depth: int) -> dict[str, _Method]:
+def _sink_heads(config: "Config", heads: tuple[Head, ...], depth: int) -> dict[str, AnyMethod]:
     thirds = {
         "early third": range(depth // 3),
         "middle third": range(depth // 3, 2 * depth // 3),
         "late third": range(2 * depth // 3, depth),
     }
     choices = {"all layers": range(depth)} | thirds
-    found: dict[str, _Method] = {}
+    found: dict[str, AnyMethod] = {}
     for where, layers in choices.items():
         some = tuple(head for head in heads if head[0] in layers)
         for columns in config.columns if where == "all layers" else config.columns[:1]:
@@ -144,13 +145,13 @@ def _sink_heads(config: "Config", heads: tuple[Head, ...], depth: int) -> dict[s
     return found
 
 
-def _sinking(
-    model: PreTrainedModel, text: Tensor, config: "Config", progress: Progress
+def sinking(
+    model: PreTrainedModel, text: Tensor, epsilon: float, progress: Progress
 ) -> tuple[Head, ...]:
     """Heads that keep a first-token sink, found on text that nothing is measured on."""
     with progress.task("sink heads", len(text.split(measure.AT_ONCE))) as advance:
         scores = measure.sink_scores(model, text, advance)
-    return specialised(sinks.sinks(scores[..., 0], config.epsilon).swapaxes(0, 1))
+    return specialised(sinks.sinks(scores[..., 0], epsilon).swapaxes(0, 1))
 
 
 def _count(model: nn.Module, heads: tuple[Head, ...]) -> "SinkHeadCount":
@@ -174,7 +175,7 @@ def _measure(
     nll, hits = [], []
     with progress.task(name, len(windows) + len(groups)) as advance:
         for number, window in enumerate(windows):
-            losses, right = _predicted(model, window)
+            losses, right = predicted(model, window)
             nll.append(losses)
             hits.append(right)
             advance(f"window {number + 1}")
@@ -183,7 +184,7 @@ def _measure(
 
 
 @torch.no_grad()
-def _predicted(model: PreTrainedModel, window: Int[Tensor, " seq"]) -> tuple[float, float]:
+def predicted(model: PreTrainedModel, window: Int[Tensor, " seq"]) -> tuple[float, float]:
     """Mean nats a token of a window, and the share of its tokens that were the likeliest."""
     logits = model(input_ids=window[None].to(model.device), use_cache=False).logits[0, :-1].cpu()
     wanted = window[1:].cpu()

@@ -7,7 +7,7 @@ numbers a token and layer. Units are prompts: every interval is over them.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -71,7 +71,7 @@ def survey(
             read.append(capture_blocks(model, group, Reader(epsilon), mask))
         large.append(seen.counts())
         advance("survey")
-    tracks = _tracks(read, ids.cpu().numpy(), real.cpu().numpy())
+    tracks = followed(read, ids.cpu().numpy(), real.cpu().numpy())
     found = Stacked(read)
     return Survey(
         epsilon=epsilon,
@@ -99,7 +99,12 @@ def _check(lengths: Int[Tensor, " prompt"]) -> None:
         )
 
 
-def _tracks(read: list[list[Reduced]], ids: np.ndarray, real: np.ndarray) -> list[Tracks]:
+def followed(
+    read: list[list[Reduced]],
+    ids: Int[np.ndarray, "prompt seq"],
+    real: Bool[np.ndarray, "prompt seq"],
+) -> list[Tracks]:
+    """Every prompt through the layers; `read` by group of prompts and block."""
     later = reach.later_keys(real, reach.causal_reach(real))
     first = reach.first_real(real)
     found = Stacked(read)
