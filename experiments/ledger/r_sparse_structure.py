@@ -1,0 +1,26 @@
+"""Claims of R-Sparse about what it rests on: contributions, left-out inputs as biases."""
+
+from experiments.ledger.claim import Claim
+
+CLAIMS = (
+    Claim(
+        "r-sparse/figure-1/corner",
+        "Few input channels and few singular components hold most of the contributions.",
+        "r-sparse-figure-1-and-3",
+    ),
+    Claim(
+        "r-sparse/figure-1/structure",
+        "That is a property of the model, beyond what sorting alone gives of random numbers.",
+        "r-sparse-figure-1-and-3",
+    ),
+    Claim(
+        "r-sparse/figure-3/components",
+        "At one budget, channels with few components for the rest lose less than channels alone.",
+        "r-sparse-figure-1-and-3",
+    ),
+    Claim(
+        "r-sparse/figure-3/directions",
+        "The leading components hold what small channels add, more than random directions do.",
+        "r-sparse-figure-1-and-3",
+    ),
+)
