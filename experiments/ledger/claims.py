@@ -3,12 +3,14 @@
 from experiments.ledger.catch import CLAIMS as _CATCH
 from experiments.ledger.claim import Claim
 from experiments.ledger.low_rank import CLAIMS as _LOW_RANK
+from experiments.ledger.r_sparse_structure import CLAIMS as _R_SPARSE_STRUCTURE
 
 CLAIMS: dict[str, Claim] = {
     claim.key: claim
     for claim in (
         *_LOW_RANK,
         *_CATCH,
+        *_R_SPARSE_STRUCTURE,
     )
 }
 PAPERS = {

@@ -5,6 +5,7 @@ from experiments.command import Command
 _ASKS = {
     "low-rank-figure-2": "How many sinks does each pruning method leave? (Low-rank, figure 2)",
     "catch-figure-2": "Do the tokens that one sink caught lie together? (Catch, figure 2)",
+    "r-sparse-figure-1-and-3": "Which channels and singular components matter? (R-Sparse, 1 and 3)",
 }
 PAPERS = {
     f"experiment {name}": Command(
