@@ -13,4 +13,10 @@ CLAIMS = (
         "Sparse plus low rank (OATS) leaves more attention sinks than sparse pruning.",
         "low-rank-figure-2",
     ),
+    Claim(
+        "low-rank/figure-2/kept",
+        "Sparse plus low rank (OATS) keeps more of the dense model's own sinks than sparse "
+        "pruning does.",
+        "low-rank-figure-2",
+    ),
 )
