@@ -3,14 +3,18 @@
 from experiments.ledger.catch import CLAIMS as _CATCH
 from experiments.ledger.claim import Claim
 from experiments.ledger.low_rank import CLAIMS as _LOW_RANK
+from experiments.ledger.r_sparse import CLAIMS as _R_SPARSE
 from experiments.ledger.r_sparse_structure import CLAIMS as _R_SPARSE_STRUCTURE
+from experiments.ledger.secondary import CLAIMS as _SECONDARY
 
 CLAIMS: dict[str, Claim] = {
     claim.key: claim
     for claim in (
         *_LOW_RANK,
         *_CATCH,
+        *_R_SPARSE,
         *_R_SPARSE_STRUCTURE,
+        *_SECONDARY,
     )
 }
 PAPERS = {

@@ -1,6 +1,6 @@
 """Secondary sinks of a survey: level and class, their makers, their norm, and the primary sink."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from experiments.intervals import Interval
 from experiments.probing.cells import NONE, estimate
@@ -20,25 +20,27 @@ def secondary(found: Survey) -> Section:
             "sink that others could be like, and cosines to it are not counted."
         )
         return Section("Secondary sinks", [none, _fades(found)])
-    rows = [
-        (name, *(cell(place) for place in found.places)) for name, cell in _cells(found).items()
-    ]
+    return Section("Secondary sinks", [_fades(found)], [table(found.places, found.prompts)])
+
+
+def table(places: Sequence[Place], prompts: int) -> Table:
+    """A row a measure, a column a span of layers."""
+    rows = [(name, *(cell(place) for place in places)) for name, cell in _cells(prompts).items()]
     caption = (
         f"Later tokens (seen by more than {SUPPORT} queries) whose state has |cos| > {COSINE} to "
         "the first token's in the span (Wong et al. 2025, arXiv:2512.22213); means over "
-        f"n = {found.prompts} prompts or those that have any, with bootstrap intervals over "
+        f"n = {prompts} prompts or those that have any, with bootstrap intervals over "
         "prompts. Strict: the span of the paper, from the largest rise of the first token's norm "
         "to its largest fall; phases: all runs of layers in which that norm is above "
         f"{RAISED:.0f} medians. Without a phase neither is read. Classes by the lifetime's share "
         f"of the span ({BRIEF}, {LASTING}); absolute rule: the release's 4 and L − 15 layers."
     )
-    table = Table(("", *(place.name for place in found.places)), rows, caption)
-    return Section("Secondary sinks", [_fades(found)], [table])
+    return Table(("", *(place.name for place in places)), rows, caption)
 
 
-def _cells(found: Survey) -> dict[str, Callable[[Place], str]]:
+def _cells(prompts: int) -> dict[str, Callable[[Place], str]]:
     def of(value: Interval | None) -> str:
-        return estimate(value, found.prompts)
+        return estimate(value, prompts)
 
     return {
         "blocks": lambda p: f"{p.span.onset} to {p.span.end - 1} ({p.agreed:.0%} of the prompts)",
