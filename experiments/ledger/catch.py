@@ -18,4 +18,14 @@ CLAIMS = (
         "The groups are seen again in the stream of later blocks.",
         "catch-figure-2",
     ),
+    Claim(
+        "catch/figures-7-to-11/catch",
+        "The sinks catch the tokens of reasoning, inference and multiple-choice prompts too.",
+        "catch-figures-7-to-11",
+    ),
+    Claim(
+        "catch/figures-7-to-11/tag",
+        "On such prompts, too, what the heads write groups the tokens by their sink.",
+        "catch-figures-7-to-11",
+    ),
 )

@@ -80,14 +80,12 @@ def _findings(config: Config, units: dict, released) -> Iterator[Finding]:
     most = "1 / keys, without preference"
     yield finding(f"{claim}/catch", case, values["caught"], share, Region(0.5), most)
     yield finding(f"{claim}/tag", case, values["writes"], unit, ABOVE_ZERO, read)
-    control, depth = "random contiguous segments of the same sequences: 0", None
-    if released.curve is not None:
-        depth = min(released.heads[0].layer + 1 + LATER, len(released.curve.ari) - 1)
-    effect = (
-        None if depth is None else Interval(*released.curve.ari[depth].tolist(), released.curve.n)
-    )
-    case = "no head" if depth is None else f"stream after {depth} blocks"
-    note = "" if effect else "no head can be judged"
+    control, curve = "random contiguous segments of the same sequences: 0", released.curve
+    case, effect, note = "no head", None, "no head can be judged"
+    if curve is not None:
+        depth = min(released.heads[0].layer + 1 + LATER, len(curve.ari) - 1)
+        mean, low, high = curve.ari[depth].tolist()
+        case, effect, note = f"stream after {depth} blocks", Interval(mean, low, high, curve.n), ""
     yield Finding(f"{claim}/release", case, effect, unit, "sequences", ABOVE_ZERO, control, note)
 
 
