@@ -23,4 +23,14 @@ CLAIMS = (
         "The leading components hold what small channels add, more than random directions do.",
         "r-sparse-figure-1-and-3",
     ),
+    Claim(
+        "r-sparse/figure-2/recovers",
+        "Two constants in place of the inputs that a threshold leaves out win back most of it.",
+        "r-sparse-figure-2",
+    ),
+    Claim(
+        "r-sparse/figure-2/bias",
+        "What is left out acts as a bias: one fixed bias a linear wins back most of it.",
+        "r-sparse-figure-2",
+    ),
 )

@@ -83,6 +83,7 @@ def _findings(corner: np.ndarray, chance: float, left: dict) -> Iterator[Finding
         return Finding(key, case, interval(values), unit, "sequences", claimed, control)
 
     case, random = "map, half by half", f"random weights and inputs: {chance:.3g}"
+    random += ", above 0.5 too" if chance > 0.5 else ""
     yield found("1/corner", case, corner, Region(low=0.5), random)
     yield found("1/structure", case, corner - chance, ABOVE_ZERO, random)
     for case, end in (("as the map counts", "_map"), ("in the output", "")):

@@ -50,7 +50,7 @@ def picture(result: Answer) -> Picture:
     drawn = by_role({n: np.array(m) for n, m in result.data["maps"].items()})
     drawn["random numbers"] = np.array(result.data["chance"])
     rows = -(-len(drawn) // 4)
-    canvas, axes = figure(11, 3.1 * rows, rows=rows, columns=4)
+    canvas, axes = figure(11, 2.7 * rows, rows=rows, columns=4)
     even = 1 / drawn["random numbers"].size
     for axis, (name, shares) in zip(axes, drawn.items(), strict=False):
         logs = np.log10(np.maximum(shares / even, 1e-3))
