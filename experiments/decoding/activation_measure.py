@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
 from bridge.compress import compress
 from bridge.evaluate import TokenLosses, token_losses
@@ -57,14 +58,26 @@ def prepared(config: Config, progress: Progress) -> Work:
 
 def losses(work: Work, advance: Advance) -> Float[np.ndarray, " windows"]:
     """Nats a scored token of each window, of the model as it stands."""
-    lead = 0 if work.bos_id is None else 1
-    context = work.windows.shape[1]
+    share = work.config.sparse_from
+    return losses_after(work.loaded.model, work.windows, work.bos_id, share, advance)
+
+
+def losses_after(
+    model: nn.Module,
+    windows: Int[Tensor, "windows seq"],
+    bos_id: int | None,
+    share: float,
+    advance: Advance,
+) -> Float[np.ndarray, " windows"]:
+    """The same of tokens that stand behind the first `share` of their window."""
+    lead = 0 if bos_id is None else 1
+    context = windows.shape[1]
     width = context - lead
     found = token_losses(
-        work.loaded.model, work.windows[:, lead:].flatten(), context=context, stride=width,
-        prefix=work.bos_id, advance=advance,
+        model, windows[:, lead:].flatten(), context=context, stride=width, prefix=bos_id,
+        advance=advance,
     )  # fmt: skip
-    return scored(found, width, lead, int(context * work.config.sparse_from))
+    return scored(found, width, lead, int(context * share))
 
 
 def scored(losses: TokenLosses, width: int, lead: int, first: int) -> Float[np.ndarray, " windows"]:
