@@ -1,7 +1,9 @@
 """The roster of claims: every paper's, in the order of the papers and of their pages."""
 
+from experiments.ledger.a3 import CLAIMS as _A3
 from experiments.ledger.catch import CLAIMS as _CATCH
 from experiments.ledger.claim import Claim
+from experiments.ledger.corlay import CLAIMS as _CORLAY
 from experiments.ledger.low_rank import CLAIMS as _LOW_RANK
 from experiments.ledger.r_sparse import CLAIMS as _R_SPARSE
 from experiments.ledger.r_sparse_structure import CLAIMS as _R_SPARSE_STRUCTURE
@@ -15,6 +17,8 @@ CLAIMS: dict[str, Claim] = {
         *_R_SPARSE,
         *_R_SPARSE_STRUCTURE,
         *_SECONDARY,
+        *_A3,
+        *_CORLAY,
     )
 }
 PAPERS = {

@@ -4,7 +4,7 @@ from experiments.command import Command
 
 _ASKS = {
     "low-rank-figure-2": "How many sinks does each pruning method leave? (Low-rank, figure 2)",
-    "low-rank-figure-3": "Is OATS closer to the dense weights than sparse pruning? (Low-rank, figure 3)",
+    "low-rank-figure-3": "Is OATS closer to the weights than sparse pruning? (Low-rank, figure 3)",
     "catch-figure-2": "Do the tokens that one sink caught lie together? (Catch, figure 2)",
     "r-sparse-table-3": "Channels alone, low rank alone, or both? (R-Sparse, table 3)",
     "r-sparse-figure-1-and-3": "Which channels and singular components matter? (R-Sparse, 1 and 3)",
@@ -13,6 +13,8 @@ _ASKS = {
     "r-sparse-figure-2": "Do constants stand for the inputs that are left out? (R-Sparse, 2)",
     "a3-table": "Does A3 predict better than an SVD of every matrix, at one budget? (A3)",
     "corlay": "How much accuracy do sink heads keep that read k columns? (Corlay)",
+    "catch-figures-3-to-5": "Are few dimensions large, and largest at sinks? (Catch, figures 3 to 5)",
+    "r-sparse-stable-rank": "Are the biases of left-out inputs of low rank? (R-Sparse, section 3)",
 }
 PAPERS = {
     f"experiment {name}": Command(

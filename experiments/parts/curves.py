@@ -6,7 +6,6 @@ from matplotlib.figure import Figure
 
 from experiments.intervals import Interval
 from experiments.pictures import figure
-from experiments.report import INK
 
 
 def curves(
@@ -16,12 +15,12 @@ def curves(
     across: str,
     along: str,
     title: str,
-    zero: bool = False,
+    log: bool = False,
 ) -> Figure:
-    """A line a name over `x`, its interval as a band; None leaves a gap. `zero`: a line at 0."""
+    """A line a name over `x`, its interval as a band; None leaves a gap. `log`: of the `x`."""
     canvas, (axes,) = figure(8.6, 4.6)
-    if zero:
-        axes.axhline(0, color=INK, linewidth=0.8)
+    if log:
+        axes.set_xscale("log")
     nan = float("nan")
     for name, values in lines.items():
         mean, low, high = (
