@@ -39,9 +39,7 @@ class Config:
 PRESETS = {
     "smallest": Config(amounts=replace(SMALLEST, blocks=1)),
     "laptop": Config(),
-    "paper": Config(
-        Reading("meta-llama/Llama-3.1-8B", device="cuda"), PAPER, compressions=(0.1, 0.2)
-    ),
+    "paper": Config(Reading("meta-llama/Llama-3.1-8B", device="cuda"), PAPER, (0.1, 0.2)),
 }
 
 
@@ -60,11 +58,8 @@ def run(config: Config, progress: Progress) -> Answer:
         for name, method in _methods(rho, config.seed).items()
     }
     found = each(work, methods, work.windows, progress)
-    dense = found[DENSE].nll
-    rows = [
-        (name, f"{one.kept:.3f}", f"{one.ppl:.4g}", str(interval(one.nll - dense)))
-        for name, one in found.items()
-    ]
+    above = {name: str(interval(one.nll - found[DENSE].nll)) for name, one in found.items()}
+    rows = [(name, f"{m.kept:.3f}", f"{m.ppl:.4g}", above[name]) for name, m in found.items()]
     table = Table(("model", "of all weights", "perplexity", "nats above dense"), rows,
                   "Paired by window, 95% intervals over them.")  # fmt: skip
     units = {name: one.nll for name, one in found.items()}
