@@ -33,4 +33,19 @@ CLAIMS = (
         "What is left out acts as a bias: one fixed bias a linear wins back most of it.",
         "r-sparse-figure-2",
     ),
+    Claim(
+        "r-sparse/stable-rank/low",
+        "The biases that left-out inputs add have a stable rank of about a tenth of their width.",
+        "r-sparse-stable-rank",
+    ),
+    Claim(
+        "r-sparse/stable-rank/structure",
+        "That is lower than for random numbers, and than the weight alone makes it.",
+        "r-sparse-stable-rank",
+    ),
+    Claim(
+        "r-sparse/stable-rank/rest",
+        "What is left out is nearer to low rank than the whole output (implied by its use).",
+        "r-sparse-stable-rank",
+    ),
 )
