@@ -198,6 +198,11 @@ TOOLS = {
         "The stored runs, as a table or as JSON.",
         "ctr runs --json",
     ),
+    "experiment all": Command(
+        "experiments.everything",
+        "Every figure and table of the papers, with verdicts. Resumable.",
+        "ctr experiment all --preset laptop --text wiki.test.raw",
+    ),
     "ledger": Command(
         "experiments.ledger.command",
         "Every claim of every paper: shown, not shown, contradicted or untested here.",

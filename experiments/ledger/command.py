@@ -12,6 +12,7 @@ from experiments.findings import Verdict
 from experiments.ledger import pages, record
 from experiments.ledger.claims import CLAIMS, PAPERS
 from experiments.ledger.rows import VERDICTS, Row, rows
+from experiments.output import RESULT
 from experiments.progress import paper as paper_
 from experiments.settings import BadOption
 
@@ -31,7 +32,8 @@ class Config:
     markdown: bool = False
     """The rows as docs/evidence.md has them."""
     add: tuple[Path, ...] = ()
-    """Folders of runs whose findings are kept, in place of older ones of the same experiment."""
+    """Folders of runs, or of such folders, whose findings are kept in place of older ones of the
+    same experiment."""
     force: bool = False
     """Keep runs of the smallest preset and of code that was not committed too, with a mark."""
     write: bool = False
@@ -42,7 +44,7 @@ def main(config: Config) -> int:
     """Add, write or print; exit code 0."""
     if strangers := set(config.paper) - set(PAPERS):
         raise BadOption(f"--paper {min(strangers)}: give some of {', '.join(PAPERS)}")
-    taken = [record.of_run(folder, force=config.force) for folder in config.add]
+    taken = [record.of_run(folder, force=config.force) for folder in _runs(config.add)]
     for one in taken:
         file = record.write(one)
         sys.stdout.write(f"{len(one.findings)} findings of {one.name}: {file}\n")
@@ -52,6 +54,15 @@ def main(config: Config) -> int:
     if not (taken or config.write):
         show(config, asked(config))
     return 0
+
+
+def _runs(given: Sequence[Path]) -> list[Path]:
+    """The folders of runs: those given, and those in a folder that holds no run itself."""
+    found = []
+    for folder in given:
+        within = sorted(file.parent for file in folder.glob(f"*/{RESULT}"))
+        found += [folder] if (folder / RESULT).is_file() or not within else within
+    return found
 
 
 def asked(config: Config) -> list[Row]:

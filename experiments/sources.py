@@ -1,0 +1,63 @@
+"""Which code an experiment's answer is a function of, as a hash."""
+
+import ast
+import hashlib
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+ROOT = Path(__file__).parent.parent
+LIBRARIES = {"toy": "toy", "mech": "mech", "bridge": "bridge", "ctr_kernels": "kernels"}
+# Words on claims and lists of experiments: they name what is asked and change no number.
+_WORDS = ("experiments/ledger/", "experiments/papers/roster.py")
+
+
+def sources(module: ModuleType) -> str:
+    """SHA-256 of the module's file, of every file of experiments/ that it or those import, in
+    functions too, and of all of `toy`, `mech`, `bridge` and the kernels where any is imported."""
+    start = Path(str(module.__file__)).resolve()
+    found, left, libraries = set(), [start], set()
+    while left:
+        file = left.pop()
+        if file in found:
+            continue
+        found.add(file)
+        for name in _imported(file):
+            package = name.split(".")[0]
+            if package in LIBRARIES:
+                libraries.add(package)
+            elif package == "experiments":
+                left += _files(name)
+    ours = {f for f in found if not str(f.relative_to(ROOT)).startswith(_WORDS)}
+    lines = [f"{f.relative_to(ROOT)} {_digest(f)}" for f in sorted(ours)]
+    lines += [f"{package} {_library(package)}" for package in sorted(libraries)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+@cache
+def _imported(file: Path) -> frozenset[str]:
+    """Dotted names that a file imports, anywhere in it; `from a import b` gives a and a.b."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return frozenset(names)
+
+
+def _files(name: str) -> list[Path]:
+    place = ROOT.joinpath(*name.split("."))
+    return [f for f in (place.with_suffix(".py"), place / "__init__.py") if f.is_file()]
+
+
+@cache
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@cache
+def _library(package: str) -> str:
+    files = sorted((ROOT / LIBRARIES[package]).rglob("*.py"))
+    lines = [f"{f.relative_to(ROOT)} {_digest(f)}" for f in files]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
