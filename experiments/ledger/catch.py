@@ -19,6 +19,21 @@ CLAIMS = (
         "catch-figure-2",
     ),
     Claim(
+        "catch/figure-3/few",
+        "A few dimensions of the stream, and only a few, are large at nearly all tokens.",
+        "catch-figures-3-to-5",
+    ),
+    Claim(
+        "catch/figures-4-and-5/large",
+        "The largest dimensions are larger at sinks than at other tokens.",
+        "catch-figures-3-to-5",
+    ),
+    Claim(
+        "catch/figures-4-and-5/same",
+        "The largest dimension is the same from sink to sink.",
+        "catch-figures-3-to-5",
+    ),
+    Claim(
         "catch/figures-7-to-11/catch",
         "The sinks catch the tokens of reasoning, inference and multiple-choice prompts too.",
         "catch-figures-7-to-11",

@@ -65,13 +65,7 @@ def run(config: Config, progress: Progress) -> Answer:
             seen = judged(loaded.model, [r.ids for r in read], places, config.epsilon, advance)
         units |= {f"{kind}: {name}": found for name, found in by_sequence(seen).items()}
         pictured[kind] = catching.look(loaded, read[0], config.epsilon)
-    columns = (
-        "kind",
-        "attention caught",
-        "η² above segments",
-        "ARI above them",
-        "ARI of the input",
-    )
+    columns = ("kind", "caught", "η² above segments", "ARI above segments", "ARI of input")
     names = ("caught", "eta2", "writes", "reads")
     rows = [(k, *(told(units[f"{k}: {name}"]) for name in names)) for k in config.kinds]
     heads = ", ".join(f"{layer}.{head}" for layer, head in places)

@@ -13,8 +13,9 @@ _ASKS = {
     "r-sparse-figure-2": "Do constants stand for the inputs that are left out? (R-Sparse, 2)",
     "a3-table": "Does A3 predict better than an SVD of every matrix, at one budget? (A3)",
     "corlay": "How much accuracy do sink heads keep that read k columns? (Corlay)",
-    "catch-figures-3-to-5": "Are few dimensions large, and largest at sinks? (Catch, figures 3 to 5)",
+    "catch-figures-3-to-5": "Are few dimensions large, most at sinks? (Catch, figures 3 to 5)",
     "r-sparse-stable-rank": "Are the biases of left-out inputs of low rank? (R-Sparse, section 3)",
+    "qera-table": "Which low-rank term mends quantised weights best? (QERA, perplexity)",
 }
 PAPERS = {
     f"experiment {name}": Command(

@@ -45,16 +45,17 @@ def finding(
     claimed: Region,
     control: str,
     over: str = "sequences",
+    fewest: int = FEWEST,
 ) -> Finding:
-    """Of the units that are not NaN; no effect where they are fewer than FEWEST."""
+    """Of the units that are not NaN; no effect where they are fewer than `fewest`."""
     found = values[~np.isnan(values)]
-    if len(found) < FEWEST:
+    if len(found) < fewest:
         note = f"{len(found)} {over} of {len(values)} can be judged: too few for an interval"
         return Finding(claim, case, None, unit, over, claimed, control, note)
     return Finding(claim, case, interval(found), unit, over, claimed, control)
 
 
-def told(values: Float[np.ndarray, " unit"]) -> str:
+def told(values: Float[np.ndarray, " unit"], fewest: int = FEWEST) -> str:
     """Mean and interval of the units that are not NaN, a dash where they are too few."""
     found = values[~np.isnan(values)]
-    return str(interval(found)) if len(found) >= FEWEST else "–"
+    return str(interval(found)) if len(found) >= fewest else "–"
