@@ -19,4 +19,9 @@ CLAIMS = (
         "pruning does.",
         "low-rank-figure-2",
     ),
+    Claim(
+        "low-rank/figure-3/closer",
+        "OATS is closer to the dense weights than sparse pruning that keeps as many numbers.",
+        "low-rank-figure-3",
+    ),
 )

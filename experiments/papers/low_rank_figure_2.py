@@ -15,8 +15,8 @@ from experiments.findings import ABOVE_ZERO, BELOW_ZERO, Finding
 from experiments.intervals import interval
 from experiments.parts import answer, kept
 from experiments.parts.answer import Answer
-from experiments.parts.curves import curves
 from experiments.parts.intervened import DENSE, Variant, intervened
+from experiments.parts.panels import panels
 from experiments.parts.work import DEMO, LAPTOP, PAPER, SMALLEST, Amounts, prepared
 from experiments.progress import Progress
 from experiments.report import Picture, Section, Table
@@ -92,7 +92,7 @@ def sections(result: Answer) -> list[Section]:
     lines, methods = result.data["lines"], result.config.methods
     labels = ("sinks a sequence, as the paper counts", "the same, guarded", "share of later ones")
     own = {m: np.r_[lines[:1], lines[1 + i :: len(methods)]] for i, m in enumerate(methods)}
-    panels = {x: {m: own[m][:, n] for m in methods} for n, x in enumerate(labels)}
+    measures = {x: {m: own[m][:, n] for m in methods} for n, x in enumerate(labels)}
     points = ["dense", *(f"{s:.0%}" for s in result.config.sparsities)]
-    drawn = Picture("low-rank-figure-2", curves(points, panels, "removed"), "95% intervals.")
+    drawn = Picture("low-rank-2", panels(points, measures, "removed"), "95% intervals.")
     return answer.sections(result, "Sinks left by pruning", [drawn])
