@@ -34,6 +34,26 @@ CLAIMS = (
         "catch-figures-3-to-5",
     ),
     Claim(
+        "catch/figure-6/after",
+        "The attention of tokens after [SEP] to it converges to one as e^-s.",
+        "catch-figure-6",
+    ),
+    Claim(
+        "catch/figure-6/sep",
+        "The attention of [SEP] to itself converges to one as e^-s.",
+        "catch-figure-6",
+    ),
+    Claim(
+        "catch/figure-6/readout",
+        "The last token's attention converges to the mean over the tokens after [SEP].",
+        "catch-figure-6",
+    ),
+    Claim(
+        "catch/theorem-7-1/sufficient",
+        "Catch, tag, release suffice to average a segment, to any accuracy as the tag grows.",
+        "catch-figure-6",
+    ),
+    Claim(
         "catch/figures-7-to-11/catch",
         "The sinks catch the tokens of reasoning, inference and multiple-choice prompts too.",
         "catch-figures-7-to-11",

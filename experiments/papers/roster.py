@@ -18,6 +18,9 @@ _ASKS = {
     "qera-table": "Which low-rank term mends quantised weights best? (QERA, perplexity)",
     "r-sparse-figures-8-and-9": "Are contributions the same over samples and domains? (R-Sparse, 8 and 9)",
     "catch-figure-6": "How fast do the theorem's attention weights converge? (Catch, figure 6)",
+    "r-sparse-table-1": "Is R-Sparse better than CATS, GRIFFIN and ReLU? (R-Sparse, table 1)",
+    "r-sparse-figure-5": "What do accuracy and perplexity do over sparsities? (R-Sparse, figure 5)",
+    "r-sparse-figure-7": "Is R-Sparse better than GRIFFIN after a prompt? (R-Sparse, figure 7)",
 }
 PAPERS = {
     f"experiment {name}": Command(

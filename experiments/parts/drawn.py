@@ -1,13 +1,13 @@
 """Pictures of the experiments on catch, tag, release, from arrays alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from experiments.pictures import figure
-from experiments.report import BLUE, INK, RED
+from experiments.report import BLUE, GREEN, INK, RED
 
 NAMED = 3
 """Dimensions to name in a panel."""
@@ -29,4 +29,27 @@ def sizes(
         axes.set(ylabel="|x| / median |x|", ylim=(0, 1.08 * max(float(values.max()), factor)))
         axes.set_title(f"{kind} tokens entering block {block}; largest above {factor:.0f}: {names}")
     panels[-1].set_xlabel("dimension")
+    return canvas
+
+
+def convergence(
+    scales: Float[np.ndarray, " scale"], curves: Mapping[str, Float[np.ndarray, " scale"]]
+) -> Figure:
+    """What is left to the limit on a log scale, beside e^-s and e^-(s² - s)."""
+    canvas, (axes,) = figure(8.2, 4.8)
+    drawn = (
+        ("own", "[SEP] to itself", RED),
+        ("after", "tokens after [SEP] to it", BLUE),
+        ("readout", "last row of layer 2 to uniform", GREEN),
+    )
+    for name, label, colour in drawn:
+        left = np.asarray(curves[name])
+        seen = left > 1e-15
+        axes.semilogy(scales[seen], left[seen], color=colour, marker=".", label=label)
+    for rate, label in ((scales, "e^-s"), (scales**2 - scales, "e^-(s² - s)")):
+        seen = rate < 34
+        axes.semilogy(scales[seen], np.exp(-rate[seen]), ":", color=INK, linewidth=1)
+        axes.annotate(label, (scales[seen][-1], np.exp(-rate[seen][-1])), color=INK, fontsize=9)
+    axes.set(xlabel="s_tag", ylabel="left to the limit", title="convergence in s_tag")
+    axes.legend(loc="upper right", fontsize=9)
     return canvas
