@@ -90,7 +90,7 @@ class RandomSubspace:
         return quantized + LowRank(basis, basis.mT @ (weight - quantized.dense()))
 
 
-def methods(quantizer: RoundToNearest, rank: int) -> dict[str, Method]:
+def methods(quantizer: Quantizer, rank: int) -> dict[str, Method]:
     """Every way, with one grid and one rank."""
     return {
         ROUNDED: Rounding(quantizer),
@@ -148,7 +148,7 @@ def rows(
     held_out: Read,
 ) -> list[Row]:
     """A line a method, and one of rounding to as many bits as QERA-exact takes, or fewer."""
-    found = {way: method(weight, _seen(method, fitted)) for way, method in ways.items()}
+    found = {way: method(weight, seen_by(method, fitted)) for way, method in ways.items()}
     found[RICHER] = _richer(weight, ways[ROUNDED], found[EXACT].bits())
     first, second = judge(weight, fitted.second), judge(weight, held_out.second)
     return [
@@ -204,7 +204,8 @@ def inverse_root(
     return quantized + (solved @ (sizes[:rank, None] * right[:rank])).mT
 
 
-def _seen(method: Method, read: Read) -> object:
+def seen_by(method: Method, read: Read) -> object:
+    """What the method's own statistic is of a linear that read this."""
     if method.statistic is second_moment:
         return read.second
     if method.statistic is diagonal_moment:

@@ -5,6 +5,7 @@ from experiments.ledger.catch import CLAIMS as _CATCH
 from experiments.ledger.claim import Claim
 from experiments.ledger.corlay import CLAIMS as _CORLAY
 from experiments.ledger.low_rank import CLAIMS as _LOW_RANK
+from experiments.ledger.qera import CLAIMS as _QERA
 from experiments.ledger.r_sparse import CLAIMS as _R_SPARSE
 from experiments.ledger.r_sparse_structure import CLAIMS as _R_SPARSE_STRUCTURE
 from experiments.ledger.secondary import CLAIMS as _SECONDARY
@@ -17,6 +18,7 @@ CLAIMS: dict[str, Claim] = {
         *_R_SPARSE,
         *_R_SPARSE_STRUCTURE,
         *_SECONDARY,
+        *_QERA,
         *_A3,
         *_CORLAY,
     )

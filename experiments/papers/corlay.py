@@ -18,6 +18,7 @@ from experiments.report import Picture, Section, Table
 from experiments.settings import SEEDS, Reading, between, some, within
 
 CLAIMED, K = 0.91, 10
+COLUMNS = ("model", "of all weights", "nats above dense", "accuracy kept")
 SHORT = Amounts(calibration=8, windows=10, context=256)
 
 
@@ -56,19 +57,16 @@ def run(config: Config, progress: Progress) -> Answer:
     methods = sink_layers.methods(heads, config.columns, K, config.seed)
     found = each(work, methods, work.windows, progress)
     dense = found["dense"]
-    rows = [
-        (name, f"{one.kept:.3f}", str(interval(one.nll - dense.nll)), str(retained(one, dense)))
-        for name, one in found.items()
-    ]
-    columns = ("model", "of all weights", "nats above dense", "accuracy kept")
-    sizes = ", ".join(f"{name}: {len(some)} heads" for name, some in heads.items())
+    kept = {name: retained(one, dense) for name, one in found.items()}
+    above = {name: str(interval(one.nll - dense.nll)) for name, one in found.items()}
+    rows = [(name, f"{m.kept:.3f}", above[name], str(kept[name])) for name, m in found.items()]
+    sizes = ", ".join(f"{name}: {len(these)} heads" for name, these in heads.items())
     caption = f"Next-token accuracy; 95% intervals over windows, paired. {sizes}."
     units = {f"{name}: nats": one.nll for name, one in found.items()}
     units |= {f"{name}: accuracy": one.hits for name, one in found.items()}
-    kept = {name: retained(one, dense) for name, one in found.items()}
     findings = list(_findings(config, found, kept))
-    return Answer(config, work.inputs, findings, [Table(columns, rows, caption)], units,
-                  {"kept": kept})  # fmt: skip
+    tables = [Table(COLUMNS, rows, caption)]
+    return Answer(config, work.inputs, findings, tables, units, {"kept": kept})
 
 
 def _findings(config: Config, found: dict, kept: dict) -> Iterator[Finding]:
@@ -95,7 +93,7 @@ def sections(result: Answer) -> list[Section]:
 
     ks, kept = result.config.columns, result.data["kept"]
     lines = {by: [kept[f"all, k = {k}, {by}"] for k in ks] for by in ("bos", "mean", "random")}
-    drawn = curves(ks, lines, across="columns kept (k)", along="share of the accuracy",
-                   title="Sink heads of all layers", log=True)  # fmt: skip
+    across, title = "columns kept (k)", "Sink heads of all layers"
+    drawn = curves(ks, lines, across=across, along="of the accuracy", title=title, log=True)
     picture = Picture("columns", drawn, "95% bands over windows.")
     return answer.sections(result, "Sink heads by few columns", [picture])
