@@ -3,14 +3,12 @@
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from experiments.fewshot.task import Task, preamble
 from experiments.progress import Advance
-from mech.tokens import encode
+from experiments.settings import BadOption
 
 
 class Answers(NamedTuple):
@@ -29,33 +27,48 @@ class Answers(NamedTuple):
         return np.nanargmax(self.logp, axis=1) == self.gold
 
 
-@torch.no_grad()
 def ask(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     task: Task,
     shots: int,
     advance: Advance = lambda _: None,
+    *,
+    whole: bool = False,
 ) -> Answers:
-    """argmax_c Σ_t log p(c_t | examples, context, c_<t), unnormalised, as lm-eval's `acc`.
+    """argmax_c Σ_t log p(c_t | examples, context, c_<t), lm-eval's `acc` over a model in memory.
 
     The tokens of a choice are those of context + choice behind those of the context. Prompts
-    begin with BOS where the tokenizer has one.
+    begin with BOS where the tokenizer has one. What prompts share is computed once, with a cache;
+    `whole`: every prompt from its first token and in one piece, as what stands in for attention
+    or gates tokens by their place needs it. `advance` is called once an item.
+
+    Raises:
+        BadOption: fewer examples than shots; lm-eval is not installed.
+        BadInput: a prompt is longer than the model was made for.
     """
+    if shots > len(task.examples):
+        raise BadOption(f"--shots {shots}: {task.name} has {len(task.examples)} examples")
+    try:
+        from experiments.fewshot import harness
+    except ImportError as error:
+        raise BadOption(f"{error}: pip install 'catch-tag-release[eval]'") from error
+
+    ways = sum(len(item.choices) for item in task.items)
+    done = iter(range(1, ways + 1))
+
+    def per_item(_: str) -> None:
+        row, count = next(done), len(task.items)
+        if row * count // ways > (row - 1) * count // ways:
+            advance(task.name)
+
+    lm = harness.InMemory(model, tokenizer, per_item, whole=whole)
     width = max(len(item.choices) for item in task.items)
     logp = np.full((len(task.items), width), np.nan)
-    before, first = preamble(task, shots), ()
-    for row, item in enumerate(task.items):
-        context = encode(tokenizer, before + item.context).ids
-        first = first or tuple(context[:4].tolist())
-        for column, choice in enumerate(item.choices):
-            whole = encode(tokenizer, before + item.context + choice).ids
-            logp[row, column] = _logp(model, whole, len(context))
-        advance(task.name)
-    return Answers(logp, np.array([item.gold for item in task.items]), first)
-
-
-def _logp(model: PreTrainedModel, ids: Int[Tensor, " seq"], known: int) -> float:
-    logits = model(ids[None].to(model.device)).logits[0, known - 1 : -1].double()
-    found = logits.log_softmax(-1).gather(-1, ids[known:, None].to(model.device))
-    return float(found.sum())
+    for line, sample in zip(logp, harness.samples(lm, harness.choices(task, shots)), strict=True):
+        found = [logp for logp, _ in sample["filtered_resps"]]
+        line[: len(found)] = found
+    first = task.items[0]
+    prompt = lm.row(preamble(task, shots) + first.context, first.choices[0])
+    gold = np.array([item.gold for item in task.items])
+    return Answers(logp, gold, prompt.ids[:4])
