@@ -4,6 +4,9 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
+from jaxtyping import Float
+
 _NUMBER = r"[-+−]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?"
 # Between a number and its interval: bold, times, percent, a cell's edge; never a word.
 _BETWEEN = r"\*{0,2}(?:x|%)?\*{0,2}\s*\|?\s*"
@@ -46,14 +49,16 @@ def figures(text: str) -> Iterator[Figure]:
             yield figure
 
 
-def says(printed: Figure, mean: float, low: float, high: float) -> bool:
-    """Whether the printed three are these numbers, rounded to the digits that were printed.
+def says(printed: Figure, held: Float[np.ndarray, "held 3"]) -> bool:
+    """Whether some held mean, low, high are the printed three, rounded to the printed digits.
 
     A difference may be told from either side (less the one, more the other), a share in percent.
     """
+    value = np.array(printed.values())
+    room = np.array([_room(text) for text in printed[:3]])
     for scale in (1.0, 100.0) if printed.percent else (1.0,):
-        for three in ((mean, low, high), (-mean, -high, -low)):
-            if all(_rounds(text, scale * x) for text, x in zip(printed[:3], three, strict=True)):
+        for three in (held, -held[:, [0, 2, 1]]):
+            if (np.abs(scale * three - value) <= room).all(axis=1).any():
                 return True
     return False
 
@@ -62,11 +67,11 @@ def _value(text: str) -> float:
     return float(text.replace(",", "").replace("−", "-"))
 
 
-def _rounds(text: str, value: float) -> bool:
-    """|value - text| is at most half a unit of the last printed digit."""
+def _room(text: str) -> float:
+    """Half a unit of the last printed digit."""
     digits, _, exponent = text.partition("e")
     decimals = len(digits.partition(".")[2]) - int(exponent or 0)
     whole = digits.replace(",", "")
     if "." not in digits and len(whole.strip("+-−")) > 3:  # 1,050 and 45,000 were rounded
         decimals -= len(whole) - len(whole.rstrip("0"))
-    return abs(value - _value(text)) <= 0.5 * 10.0**-decimals * (1 + 1e-9) + 1e-12
+    return 0.5 * 10.0**-decimals * (1 + 1e-9) + 1e-12

@@ -1,0 +1,88 @@
+"""The chain, end to end: low rank -> outliers -> sinks -> tags -> segments -> few-shot.
+
+Each link is broken in the demo model, beside a control that changes as much; every later link is
+measured. Then a mediator is held at its dense value: what goes away goes through it.
+"""
+
+from dataclasses import dataclass
+
+from experiments.parts import answer
+from experiments.parts.answer import Answer
+from experiments.parts.work import DEMO, PAPER, SMALLEST, Amounts, prepared
+from experiments.progress import Progress
+from experiments.report import Section
+from experiments.settings import Budget, Reading, some, within
+
+
+@dataclass(frozen=True)
+class Config:
+    """Break every link, measure all later ones, hold the mediators; planted models beside it."""
+
+    reading: Reading = DEMO
+    amounts: Amounts = Amounts(calibration=8, sequences=12)
+    budget: Budget = Budget()
+    """Of OATS, whose low-rank term is switched off."""
+    links: tuple[str, ...] = ("low rank", "outliers", "sinks", "tags", "segments")
+    """Which are broken."""
+    tasks: tuple[str, ...] = ("labels", "segment-average")
+    """Generated tasks of `ctr experiment few-shot`."""
+    streams: int = 12
+    """Sequences of items of every task, the units of its intervals."""
+    task_seq: int = 128
+    """Tokens of such a sequence."""
+    shots: int = 4
+    """Items that stand before every item that is scored, at least."""
+    planted: int = 12
+    """Planted models in which the chain is known to be true; 0: none."""
+    seed: int = 0
+    """Of random tokens, directions and terms."""
+
+
+PRESETS = {
+    "smallest": Config(
+        amounts=SMALLEST, links=("sinks",), tasks=("labels",), streams=2, task_seq=64, planted=2
+    ),
+    "laptop": Config(),
+    "paper": Config(Reading("meta-llama/Meta-Llama-3-8B", device="cuda"), PAPER, streams=64),
+}
+
+
+def run(config: Config, progress: Progress) -> Answer:
+    """Aim on other text, then judge; raises as `prepared` does, and BadOption without sinks."""
+    from experiments.parts import chain_effects, chain_units, chain_weights
+    from experiments.parts.chain_links import trials
+    from experiments.parts.chain_measure import measured
+    from experiments.parts.chain_planted import planted
+
+    some("links", config.links)
+    within("streams", config.streams, 2)
+    work = prepared(config.reading, config.amounts, progress)
+    model, tokenizer = work.loaded.model, work.loaded.tokenizer
+    aim = chain_units.aim(model, work.calibration[:, : config.amounts.seq], config.seed)
+    asked = trials(config.links)
+    names = {trial.weights for trial in asked if trial.weights}
+    weights = chain_weights.operators(work, config.budget, names, progress, config.seed)
+    amounts = {"streams": config.streams, "seq": config.task_seq, "shots": config.shots}
+    every = [chain_units.text_units(model, work.sequences, aim.early)]
+    every += [chain_units.task_units(model, tokenizer, t, aim.early, **amounts) for t in config.tasks]
+    kinds = []
+    for units in every:
+        with progress.task(units.name) as advance:
+            found = measured(model, units, aim, asked, weights, advance, config.seed)
+        kinds.append(chain_effects.kind(units.name, found))
+    known = planted(config.planted, config.links, progress, config.seed)
+    return Answer(
+        config,
+        work.inputs,
+        [*chain_effects.findings(kinds), *known.findings],
+        chain_effects.tables([*kinds, *known.kinds]),
+        chain_effects.units(kinds),
+        {"early": aim.early, "places": aim.places, "blocks": aim.blocks},
+    )
+
+
+def sections(result: Answer) -> list[Section]:
+    """Claims, tables by kind of sequence, and the chain with its arrows."""
+    from experiments.parts.chain_pictures import pictures
+
+    return answer.sections(result, "The chain, link by link", pictures(result.findings))
