@@ -8,25 +8,17 @@ from dataclasses import dataclass
 
 from experiments.parts import answer, sparse_found
 from experiments.parts.answer import Answer
-from experiments.parts.intervened import Variant
-from experiments.parts.sparse import (
-    AS_PUBLISHED,
-    ONE_BLOCK,
-    QUICK,
-    SETTLED,
-    WINDOWS,
-    Gating,
-    Sparse,
-    check,
-)
-from experiments.parts.sparse_found import DENSE
+from experiments.parts.asked import NOTHING, QUESTIONS, Questions
+from experiments.parts.intervened import DENSE, Variant
+from experiments.parts.sparse import ONE_BLOCK, QUICK, SETTLED, WINDOWS, Gating, Sparse, check
 from experiments.parts.work import DEMO, PAPER, Amounts, prepared
 from experiments.progress import Progress
 from experiments.report import Section
 from experiments.settings import Reading
 
-OWN = ("r-sparse", "r-sparse-moment")
+BOTH = ("r-sparse", "r-sparse-moment")
 ALONE = {"sparse-only": ("teal", "sparse"), "low-rank-only": ("low-rank",)}
+"""Channels by |x|, the paper's rule, and by |x| times their column's norm, its release's."""
 
 
 @dataclass(frozen=True)
@@ -36,37 +28,40 @@ class Config:
     reading: Reading = DEMO
     amounts: Amounts = WINDOWS
     gating: Gating = SETTLED
+    questions: Questions = QUESTIONS
     sparsities: tuple[float, ...] = (0.5,)
     """Shares of the linears' bytes that a sparse token does not read."""
 
 
 PRESETS = {
-    "smallest": Config(amounts=ONE_BLOCK, gating=QUICK),
+    "smallest": Config(amounts=ONE_BLOCK, gating=QUICK, questions=NOTHING),
     "laptop": Config(),
-    "paper": Config(Reading("meta-llama/Llama-2-7b-hf", device="cuda"), PAPER, AS_PUBLISHED),
+    "paper": Config(
+        Reading("meta-llama/Llama-2-7b-hf", device="cuda"), PAPER, questions=Questions(items=1000)
+    ),
 }
 
 
 def run(config: Config, progress: Progress) -> Answer:
     """Score the same tokens under every term; raises as `prepared` does."""
     check(config.gating, config.sparsities)
+    tasks = config.questions.drawn()
     work = prepared(config.reading, config.amounts, progress)
-    sparse, found = Sparse(work, config.gating, progress), {}
-    alone = [method for methods in ALONE.values() for method in methods]
-    for s in config.sparsities:
-        found |= {Variant(m, s): sparse.seen(m, s) for m in (*OWN, *alone)}
-    losses = sparse_found.gathered({DENSE: sparse.seen("dense", 0.0), **found})
+    methods = (*BOTH, *(method for alone in ALONE.values() for method in alone))
+    # Low rank alone first: its SVDs hold those of the others.
+    variants = [Variant(m, s) for m in reversed(methods) for s in config.sparsities]
+    sparse = Sparse(work, config.gating, progress)
+    losses = sparse_found.judged(sparse, [DENSE, *variants], tasks, [DENSE, *variants])
     findings = [
         finding
         for s in config.sparsities
-        for which, methods in ALONE.items()
-        for own in OWN
+        for which, alone in ALONE.items()
+        for both in BOTH
         for finding in sparse_found.beside(
-            f"r-sparse/table-3/{which}", losses, Variant(own, s), [Variant(m, s) for m in methods]
+            f"r-sparse/table-3/{which}", losses, Variant(both, s), [Variant(m, s) for m in alone]
         )
     ]
-    tables = [sparse_found.table(losses, "r-sparse")]
-    return Answer(config, work.inputs, findings, tables, losses.units, sparse_found.lines(losses))
+    return Answer(config, work.inputs, findings, [sparse_found.table(losses)], losses.units)
 
 
 def sections(result: Answer) -> list[Section]:

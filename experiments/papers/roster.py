@@ -5,6 +5,7 @@ from experiments.command import Command
 _ASKS = {
     "low-rank-figure-2": "How many sinks does each pruning method leave? (Low-rank, figure 2)",
     "low-rank-figure-3": "Is OATS closer to the weights than sparse pruning? (Low-rank, figure 3)",
+    "low-rank-table-1": "Which term of sparse plus low rank has the sinks? (Low-rank, table 1)",
     "catch-figure-2": "Do the tokens that one sink caught lie together? (Catch, figure 2)",
     "r-sparse-table-3": "Channels alone, low rank alone, or both? (R-Sparse, table 3)",
     "r-sparse-figure-1-and-3": "Which channels and singular components matter? (R-Sparse, 1 and 3)",
@@ -21,6 +22,8 @@ _ASKS = {
     "r-sparse-table-1": "Is R-Sparse better than CATS, GRIFFIN and ReLU? (R-Sparse, table 1)",
     "r-sparse-figure-5": "What do accuracy and perplexity do over sparsities? (R-Sparse, figure 5)",
     "r-sparse-figure-7": "Is R-Sparse better than GRIFFIN after a prompt? (R-Sparse, figure 7)",
+    "chain": "Does low rank act through outliers, sinks and tags, down to few-shot accuracy?",
+    "qera-init": "Which low-rank term is the best start of an adapter? (QERA, fine-tuning)",
 }
 PAPERS = {
     f"experiment {name}": Command(

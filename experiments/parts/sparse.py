@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # torch is imported when the question is asked, not for --hel
     from experiments.decoding.activation_ways import Given, Made, Realised
     from experiments.parts.work import Work
 
-WINDOWS = Amounts(windows=16, context=256)
+WINDOWS = Amounts(calibration=8, windows=10, context=192)
 ONE_BLOCK = replace(SMALLEST, blocks=1)
 DENSE = "dense"
 GROUP = 128  # weights that share a scale in INT4
@@ -36,7 +36,7 @@ class Gating:
     settle: int = 1
     """How often thresholds are taken again, of what is read in the sparse model: those of the
     dense model, as published, read less than the budget allows. 0: never."""
-    settling: int = 8
+    settling: int = 4
     """Calibration sequences that thresholds are settled on, at most."""
     keep: int = 2048
     """Tokens whose inputs are kept, of every linear: thresholds and factors are taken of them."""
@@ -91,7 +91,7 @@ class Sparse:
         """What methods ask for; TEAL's greedy is not among them."""
         from experiments import measure
         from experiments.decoding.activation_settle import Settling
-        from experiments.decoding.activation_ways import Given
+        from experiments.parts.svds import Once
 
         gating, model = self.gating, self.work.loaded.model
         settling = Settling(
@@ -103,7 +103,7 @@ class Sparse:
             gating.seed,
             self.progress,
         )
-        return Given(model, self.shapes, lambda: self.read, list, settling, seed=gating.seed)
+        return Once(model, self.shapes, lambda: self.read, list, settling, seed=gating.seed)
 
     @contextmanager
     def applied(self, method: str, budget: "float | Plan") -> "Iterator[tuple[Made, Realised]]":
@@ -132,18 +132,19 @@ class Sparse:
             )
 
     def seen(
-        self, method: str, budget: "float | Plan", inside: Callable[[], None] = lambda: None
+        self, method: str, budget: "float | Plan", inside: Callable[[], object] = lambda: None
     ) -> "Seen | str":
         """Losses and what was really read; in words why not, where it cannot read so little.
 
-        `inside` is called with the method in place, for whatever else is to be measured.
+        `inside` is called after them with the method in place, for what else is to be measured.
         """
         from experiments.decoding.activation_measure import Seen
         from mech.errors import BadInput
 
         if method == DENSE:
+            dense = Seen(self.losses(), 1.0, 1.0)
             inside()
-            return Seen(self.losses(), 1.0, 1.0)
+            return dense
         try:
             with self.applied(method, budget) as (made, realised):
                 nll = self.losses(method)

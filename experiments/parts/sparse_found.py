@@ -1,91 +1,139 @@
-"""What the tables on R-Sparse share: paired differences, rows, lines over sparsities."""
+"""What the tables on R-Sparse share: variants one after the other, differences, rows, lines."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Bool
 
 from experiments.findings import ABOVE_ZERO, Finding, Region
 from experiments.intervals import Interval, interval, of_few
-from experiments.parts.intervened import Variant
+from experiments.parts.intervened import DENSE, Variant
 from experiments.report import Picture, Table
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # torch is imported when the question is asked, not for --help
     from experiments.decoding.activation_measure import Seen
+    from experiments.fewshot.task import Task
+    from experiments.parts.sparse import Sparse
 
-DENSE = Variant("dense")
-NATS = "nats a token"
+OWN = "r-sparse"
 
 
 class Losses(NamedTuple):
-    """What every variant that could be built came to; and why others could not."""
+    """Every variant that could be built, which items it answered right, why others could not."""
 
-    seen: "Mapping[Variant, Seen]"
-    left: Mapping[Variant, str] = {}
-
-    def __contains__(self, variant: object) -> bool:
-        return variant in self.seen
+    seen: "dict[Variant, Seen]"
+    right: dict[Variant, Bool[np.ndarray, " items"]]
+    left: dict[Variant, str]
 
     def less(self, one: Variant, other: Variant) -> Interval:
         """Nats a token that `one` is above `other`, paired by window."""
         return interval(self.seen[one].nll - self.seen[other].nll)
 
-    def reads(self, variant: Variant) -> str:
-        """In words: what share of the dense bytes a sparse token really read."""
-        return f"{variant} reads {self.seen[variant].read:.1%}"
+    def more_right(self, one: Variant, other: Variant) -> Interval:
+        """Share of the items that `one` answers right less that of `other`, paired by item."""
+        return interval(self.right[one].astype(float) - self.right[other])
+
+    def reads(self, *variants: Variant) -> str:
+        """In words: what shares of the dense bytes sparse tokens really read."""
+        return ", ".join(f"{v} reads {self.seen[v].read:.1%}" for v in variants)
 
     @property
     def units(self) -> dict[str, np.ndarray]:
-        """Nats a token of every window, by variant."""
-        return {str(variant): one.nll for variant, one in self.seen.items()}
+        """Nats a token of every window, and 1 for every right item, by variant."""
+        found = {str(variant): one.nll for variant, one in self.seen.items()}
+        return found | {f"{v}, right": right.astype(float) for v, right in self.right.items()}
+
+    def joined(self, other: "Losses") -> "Losses":
+        """Both."""
+        return Losses(*(mine | theirs for mine, theirs in zip(self, other, strict=True)))
 
 
-def gathered(found: "Mapping[Variant, Seen | str]") -> Losses:
-    """Apart: what was measured, and what cannot read so little."""
-    seen = {v: one for v, one in found.items() if not isinstance(one, str)}
-    return Losses(seen, {v: one for v, one in found.items() if isinstance(one, str)})
+def judged(
+    sparse: "Sparse",
+    variants: Iterable[Variant],
+    tasks: "list[Task] | None" = None,
+    asked: Iterable[Variant] = (),
+) -> Losses:
+    """Losses of all variants on the same tokens, and answers of those that are `asked`.
+
+    Raises:
+        BadInput: a method is unknown, or cannot be put into this model.
+    """
+    from experiments.parts.asked import correct
+
+    found, asked = Losses({}, {}, {}), set(asked)
+
+    def ask(variant: Variant) -> None:
+        if tasks and variant in asked:
+            items = sum(len(task.items) for task in tasks)
+            with sparse.progress.task(f"{variant}, questions", items) as advance:
+                found.right[variant] = correct(sparse.work, tasks, advance)
+
+    for variant in dict.fromkeys(variants):
+        one = sparse.seen(variant.method, variant.sparsity, lambda v=variant: ask(v))
+        if isinstance(one, str):
+            found.left[variant] = one
+        else:
+            found.seen[variant] = one
+    return found
 
 
 def beside(
     claim: str, losses: Losses, own: Variant, others: Sequence[Variant], region: Region = ABOVE_ZERO
 ) -> Iterator[Finding]:
-    """How much worse than `own` each of the others predicts, those that were built."""
+    """How much worse than `own` each of the others predicts, and answers: those that were built."""
     for other in others:
-        if own in losses and other in losses:
+        if own in losses.seen and other in losses.seen:
             yield Finding(
                 claim=claim,
                 case=f"{own} against {other}",
                 effect=losses.less(other, own),
-                unit=f"{NATS} that {own.method} is better",
+                unit="nats a token by which it predicts better",
                 over="windows",
                 claimed=region,
-                control=f"bytes: {losses.reads(other)}, {losses.reads(own)}",
+                control=losses.reads(other, own),
+            )
+        if own in losses.right and other in losses.right:
+            share = losses.right[other].mean()
+            yield Finding(
+                claim=claim,
+                case=f"{own} against {other}, questions",
+                effect=losses.more_right(own, other),
+                unit="of the questions that it answers more",
+                over="questions",
+                claimed=region,
+                control=f"{other} answers {share:.1%}; {losses.reads(other, own)}",
             )
 
 
-def table(losses: Losses, own: str, before: str = "") -> Table:
+def table(losses: Losses, own: str = OWN) -> Table:
     """A row a variant, beside dense and beside `own` at the same sparsity."""
     rows = []
     for variant, one in losses.seen.items():
         rival = Variant(own, variant.sparsity)
-        paired = rival in losses and variant not in (rival, DENSE)
+        paired = rival in losses.seen and variant not in (rival, DENSE)
         rows.append(
             (
                 str(variant),
                 f"{np.exp(min(one.nll.mean(), 700.0)):.4g}",
                 "–" if variant == DENSE else signed(losses.less(variant, DENSE)),
                 signed(losses.less(variant, rival)) if paired else "–",
+                f"{losses.right[variant].mean():.1%}" if variant in losses.right else "–",
                 f"{one.planned:.1%}",
                 f"{one.read:.1%}",
             )
         )
-    rows += [(str(variant), why, *["–"] * 4) for variant, why in losses.left.items()]
+    rows += [(str(variant), why, *["–"] * 5) for variant, why in losses.left.items()]
     n = len(losses.seen[DENSE].nll)
+    items = {len(right) for right in losses.right.values()}
+    asked = f" Right: of {items.pop()} questions." if items else ""
     return Table(
-        ("model", "perplexity", "less dense, nats", f"less {own}, nats", "budget", "really read"),
+        ("model", "perplexity", "less dense, nats", f"less {own}", "right", "budget", "read"),
         rows,
-        f"{before}Sparse tokens only, 95% intervals over n = {n} windows, paired. Budget and "
-        f"really read: numbers of the linears a sparse token, counted.{of_few(n)}",
+        f"Sparse tokens only, 95% intervals over n = {n} windows, paired.{asked} Budget: numbers "
+        "of the linears that a sparse token may read, true shapes, factors whole; read: counted."
+        f"{of_few(n)}",
     )
 
 
@@ -98,11 +146,10 @@ def lines(losses: Losses) -> dict[str, Any]:
     """By method: sparsities, and nats above dense with their intervals; for `over_sparsities`."""
     found: dict[str, Any] = {}
     for variant in losses.seen:
-        if variant != DENSE:
+        if variant.sparsity:
             above = losses.less(variant, DENSE)
-            found.setdefault(variant.method, []).append(
-                [variant.sparsity, above.mean, above.low, above.high]
-            )
+            points = found.setdefault(variant.method, [])
+            points.append([variant.sparsity, above.mean, above.low, above.high])
     return found
 
 
@@ -115,11 +162,7 @@ def over_sparsities(data: Mapping[str, Any], name: str, caption: str) -> Picture
         x, mean, low, high = np.array(sorted(points)).T
         error = np.clip([mean - low, high - mean], 0, None)
         axes.errorbar(100 * x, mean, error, marker="o", capsize=3, label=method)
-    axes.set(
-        xlabel="% of the linears' bytes not read",
-        ylabel="nats a token above dense",
-        yscale="symlog",
-    )
+    axes.set(xlabel="% of the linears' bytes not read", ylabel="nats a token above dense")
     axes.axhline(0, color="#999999", linewidth=0.8)
     axes.legend()
     return Picture(name, canvas, caption)
