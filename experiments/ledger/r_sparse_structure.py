@@ -48,4 +48,19 @@ CLAIMS = (
         "What is left out is nearer to low rank than the whole output (implied by its use).",
         "r-sparse-stable-rank",
     ),
+    Claim(
+        "r-sparse/figure-8/samples",
+        "The map of contributions of a linear is the same over samples of text.",
+        "r-sparse-figures-8-and-9",
+    ),
+    Claim(
+        "r-sparse/figure-9/domains",
+        "The map of contributions of a linear is the same over domains of text.",
+        "r-sparse-figures-8-and-9",
+    ),
+    Claim(
+        "r-sparse/figure-9/thresholds",
+        "Thresholds calibrated on one domain serve the others.",
+        "r-sparse-figures-8-and-9",
+    ),
 )

@@ -71,7 +71,7 @@ def run(config: Config, progress: Progress) -> Answer:
     left = dict(zip(contribution.Lost._fields, linears_read.mean(lost).T, strict=True))
     corner = contribution.corner(linears_read.mean(maps), 0.5)
     units = {"corner": corner} | {f"lost, {name}": values for name, values in left.items()}
-    findings = list(_findings(corner, contribution.corner(chance, 0.5), left))
+    findings = list(_findings(corner, float(contribution.corner(chance, 0.5)), left))
     data = {"chance": chance, "maps": {name: m.mean(axis=0) for name, m in maps.items()}}
     return Answer(config, work.inputs, findings, maps_page.tables(maps, lost), units, data)
 

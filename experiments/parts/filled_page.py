@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from experiments.intervals import interval
 from experiments.parts.curves import curves
-from experiments.report import Picture, Table
+from experiments.report import INK, Picture, Table
 
 Units = Mapping[str, Float[np.ndarray, " windows"]]
 
@@ -45,7 +45,7 @@ def picture(units: Units) -> Picture:
         across="% of inputs left out",
         along="share of the loss won back",
         title="In place of what a threshold leaves out",
-        zero=True,
     )
+    drawn.axes[0].axhline(0, color=INK, linewidth=0.8)
     caption = "0: as bad as leaving out, 1: as good as dense. By chance: the same constants, mixed."
     return Picture("phases", drawn, caption)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 
 from experiments.intervals import interval
 from experiments.parts.answer import Answer
@@ -52,13 +54,14 @@ def picture(result: Answer) -> Picture:
     rows = -(-len(drawn) // 4)
     canvas, axes = figure(11, 2.7 * rows, rows=rows, columns=4)
     even = 1 / drawn["random numbers"].size
+    scale = {"cmap": "PuOr_r", "norm": Normalize(-1.5, 1.5)}
     for axis, (name, shares) in zip(axes, drawn.items(), strict=False):
         logs = np.log10(np.maximum(shares / even, 1e-3))
-        image = axis.imshow(logs, cmap="PuOr_r", vmin=-1.5, vmax=1.5, extent=(0, 1, 1, 0))
+        axis.imshow(logs, extent=(0, 1, 1, 0), **scale)
         axis.set(title=name, xlabel="components, by σ", ylabel="channels, by |x|")
     for axis in axes[len(drawn) :]:
         axis.set_axis_off()
-    canvas.colorbar(image, ax=axes, shrink=0.7, label="log₁₀ share / even share")
+    canvas.colorbar(ScalarMappable(**scale), ax=axes, shrink=0.7, label="log₁₀ share / even share")
     return Picture(
         "contributions",
         canvas,
