@@ -2,6 +2,7 @@
 
 from experiments.ledger.a3 import CLAIMS as _A3
 from experiments.ledger.catch import CLAIMS as _CATCH
+from experiments.ledger.chain import CLAIMS as _CHAIN
 from experiments.ledger.claim import Claim
 from experiments.ledger.corlay import CLAIMS as _CORLAY
 from experiments.ledger.low_rank import CLAIMS as _LOW_RANK
@@ -21,6 +22,7 @@ CLAIMS: dict[str, Claim] = {
         *_QERA,
         *_A3,
         *_CORLAY,
+        *_CHAIN,
     )
 }
 PAPERS = {

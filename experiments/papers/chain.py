@@ -4,7 +4,7 @@ Each link is broken in the demo model, beside a control that changes as much; ev
 measured. Then a mediator is held at its dense value: what goes away goes through it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from experiments.parts import answer
 from experiments.parts.answer import Answer
@@ -32,6 +32,8 @@ class Config:
     """Tokens of such a sequence."""
     shots: int = 4
     """Items that stand before every item that is scored, at least."""
+    early: float = 2.0
+    """Early layers are those with more than so many times the mean layer's later sinks."""
     planted: int = 12
     """Planted models in which the chain is known to be true; 0: none."""
     seed: int = 0
@@ -40,7 +42,13 @@ class Config:
 
 PRESETS = {
     "smallest": Config(
-        amounts=SMALLEST, links=("sinks",), tasks=("labels",), streams=2, task_seq=64, planted=2
+        amounts=replace(SMALLEST, calibration_seq=128, seq=128),
+        links=("sinks",),
+        tasks=("labels",),
+        streams=2,
+        task_seq=64,
+        early=1.0,
+        planted=2,
     ),
     "laptop": Config(),
     "paper": Config(Reading("meta-llama/Meta-Llama-3-8B", device="cuda"), PAPER, streams=64),
@@ -58,7 +66,8 @@ def run(config: Config, progress: Progress) -> Answer:
     within("streams", config.streams, 2)
     work = prepared(config.reading, config.amounts, progress)
     model, tokenizer = work.loaded.model, work.loaded.tokenizer
-    aim = chain_units.aim(model, work.calibration[:, : config.amounts.seq], config.seed)
+    other = work.calibration[:, : config.amounts.seq]
+    aim = chain_units.aim(model, other, times=config.early, seed=config.seed)
     asked = trials(config.links)
     names = {trial.weights for trial in asked if trial.weights}
     weights = chain_weights.operators(work, config.budget, names, progress, config.seed)

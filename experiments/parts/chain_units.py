@@ -101,10 +101,12 @@ def shot_curve(
     return np.array(found)
 
 
-def aim(model: PreTrainedModel, ids: Int[Tensor, "unit seq"], seed: int = 0) -> Aim:
+def aim(
+    model: PreTrainedModel, ids: Int[Tensor, "unit seq"], *, times: float = 2.0, seed: int = 0
+) -> Aim:
     """From these windows alone: early layers, tagging heads, the directions of segments.
 
-    Early layers have more than twice the mean layer's guarded later sinks (`probing.causal`), tags
+    Early layers have more than `times` the mean layer's guarded later sinks (`probing.causal`), tags
     are looked for in the heads with most of them, segments AFTER blocks behind the strongest and
     further, to the last early layer. A block's direction is the mean stream of tokens that a later
     sink caught less that of the first token's: without it no straight line tells the two apart
@@ -115,7 +117,7 @@ def aim(model: PreTrainedModel, ids: Int[Tensor, "unit seq"], seed: int = 0) -> 
     """
     scores = measure.sink_scores(model, ids, lambda _: None)
     count = sinks.sinks(scores)[..., sinks.guarded(scores.shape[-1])].sum(axis=(1, 2, 3))
-    early = tuple(np.flatnonzero(count > 2 * count.mean()).tolist())
+    early = tuple(np.flatnonzero(count > times * count.mean()).tolist())
     places = tuple(choose(scores[list(early)], measure.EPSILON, HEADS)) if early else ()
     if not places:
         raise BadOption("this model has no later sinks on the text that aims: take another one")
