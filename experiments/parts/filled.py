@@ -19,10 +19,18 @@ Make = Callable[[Float[Tensor, "tokens d_in"], float], Fill]
 
 @contextmanager
 def filled(model: nn.Module, fills: Mapping[str, Fill]) -> Iterator[None]:
-    """Inside, every named linear reads `fill(x)` in place of x."""
+    """Inside, every named linear reads `fill(x)` in place of x: once for those that share both."""
+    last: list[tuple[Fill, Tensor, int, Tensor]] = []
+
+    def once(fill: Fill, x: Tensor) -> Tensor:
+        for known, read, version, given in last:
+            if known is fill and read is x and version == x._version:
+                return given
+        last[:] = [(fill, x, x._version, fill(x))]
+        return last[0][3]
 
     def hook(fill: Fill) -> Any:
-        return lambda _, args, kwargs: ((fill(args[0]), *args[1:]), kwargs)
+        return lambda _, args, kwargs: ((once(fill, args[0]), *args[1:]), kwargs)
 
     with hooked([(module(model, name), "pre", hook(fill)) for name, fill in fills.items()]):
         yield
