@@ -1,8 +1,7 @@
 """QERA (arXiv:2410.06040), fine-tuning: which low-rank term is the best start of an adapter?
 
 Frozen codes, and a term of equal rank that learns: from QERA, LoftQ, ZeroQuant-V2, or from zero
-(as QLoRA). A seed draws the windows and the zero start's other factor; all starts of a seed read
-the same windows in the same order. Held-out loss before training and after it.
+(as QLoRA). All starts of a seed read the same windows. Held-out loss before training and after.
 """
 
 from collections.abc import Iterator
@@ -40,8 +39,7 @@ class Config:
     """Adam's learning rate, the same for every start."""
     seeds: int = 4
     """Runs a start; intervals are over them."""
-    select: str = "*"
-    """Glob over the linears that are quantised."""
+    select: str = "*"  # glob over the linears that are quantised
 
 
 PRESETS = {
