@@ -21,7 +21,7 @@ SVDS = ("SVD", "scaled SVD", "moment SVD")
 CONTROLS = ("by weights", "at random")
 
 
-SHORT = Amounts(calibration=8, windows=10, context=256)
+SHORT = Amounts(calibration=8, windows=8, context=256)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from experiments.settings import Reading, between, within
 
 ZERO, LOFTQ, DIAGONAL, EXACT = "rounding", "LoftQ", "QERA-approximate", "QERA-exact"
 STARTS = {ZERO: "zero (QLoRA)", LOFTQ: LOFTQ, DIAGONAL: DIAGONAL, EXACT: EXACT}
-FEW = Amounts(calibration=12, calibration_seq=192, windows=4, context=256)
+FEW = Amounts(calibration=12, calibration_seq=192, windows=3, context=256)
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Config:
     """Of an MXINT code, in blocks of 32."""
     rank: int = 8
     """Of the adapters."""
-    steps: int = 8
+    steps: int = 6
     """Of training, one window each."""
     rate: float = 1e-3
     """Adam's learning rate, the same for every start."""

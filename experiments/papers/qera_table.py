@@ -18,7 +18,7 @@ from experiments.progress import Progress
 from experiments.report import Picture, Section, Table
 from experiments.settings import Reading, some, within
 
-SHORT = Amounts(calibration=8, windows=10, context=256)
+SHORT = Amounts(calibration=8, windows=8, context=256)
 EXACT, DIAGONAL, LQER, RICHER = "QERA-exact", "QERA-approximate", "LQER", "rounding, more bits"
 METHODS = ("rounding", "GPTQ", "random subspace", "ZeroQuant-V2", "LoftQ", LQER, DIAGONAL, EXACT,
            RICHER)  # fmt: skip
