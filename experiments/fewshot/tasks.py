@@ -46,7 +46,7 @@ def task(name: str, folder: Path | None = None, limit: int = 100, seed: int = 0)
     if name in GENERATED:
         made, between = GENERATED[name]
         items = made(draw, limit + EXAMPLES)
-        return Task(name, items[:limit], items[limit:], between)
+        return Task(name, items[EXAMPLES:], items[:EXAMPLES], between)
     if name not in LOCAL:
         raise BadOption(f"--task {name}: give one of {', '.join(names())}")
     rows = _read(name, folder)
@@ -109,21 +109,21 @@ def _induction(draw: np.random.Generator, count: int) -> tuple[Item, ...]:
 
 
 def _labels(draw: np.random.Generator, count: int) -> tuple[Item, ...]:
-    """Words of two kinds, and two labels that say nothing: only the examples tell which is which.
+    """Animals and countries, and two labels that say nothing: examples tell which is which.
 
-    No word is met twice, so a label is right only by its kind.
+    No word is met twice, so a label is right only by its kind. Of any even number of words half
+    are of each kind, so that neither label is the frequent one.
     """
-    first, second = (sorted(KINDS)[i] for i in draw.permutation(len(KINDS))[:2])
-    words = [(word, 0) for word in KINDS[first]] + [(word, 1) for word in KINDS[second]]
-    if count > len(words):
-        raise BadOption(f"--limit: labels has {len(words) - EXAMPLES} items")
-    labels = tuple(f" {label}" for label in draw.permutation(["red", "blue"]))
-    order = draw.permutation(len(words))[:count]
-    # Sorted labels: where the right one stands says nothing.
-    choices = tuple(sorted(labels))
-    return tuple(
-        Item(f"{words[i][0]} :", choices, choices.index(labels[words[i][1]])) for i in order
-    )
+    kinds = [[KINDS[kind][i] for i in draw.permutation(64)] for kind in ("animals", "countries")]
+    if count > 128:
+        raise BadOption(f"--limit: labels has {128 - EXAMPLES} items")
+    labels = (" A", " B")
+    gold = draw.permutation(2).tolist()
+    items = []
+    for pair in zip(*kinds, strict=True):
+        for kind in draw.permutation(2):
+            items.append(Item(f"{pair[kind]} :", labels, gold[kind]))
+    return tuple(items[:count])
 
 
 def _segment_copy(draw: np.random.Generator, count: int) -> tuple[Item, ...]:
