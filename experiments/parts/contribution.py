@@ -82,7 +82,7 @@ def contribution_map(
 def corner(shares: Float[np.ndarray, "... cells cells"], of: float) -> Float[np.ndarray, "..."]:
     """What the leading share `of` of channels and of components holds together."""
     lead = round(of * shares.shape[-1])
-    return shares[..., :lead, :lead].sum(axis=(-1, -2))
+    return np.asarray(shares[..., :lead, :lead].sum(axis=(-1, -2)))
 
 
 def of_linears(linears: Mapping[str, nn.Linear], progress: Progress) -> dict[str, Components]:
