@@ -203,6 +203,11 @@ TOOLS = {
         "Every figure and table of the papers, with verdicts. Resumable.",
         "ctr experiment all --preset laptop --text wiki.test.raw",
     ),
+    "rerun": Command(
+        "experiments.rerun",
+        "A stored run asked again from its Config: is every number the same, bit for bit?",
+        "ctr rerun out/experiment-low-rank-figure-2",
+    ),
     "ledger": Command(
         "experiments.ledger.command",
         "Every claim of every paper: shown, not shown, contradicted or untested here.",
