@@ -24,4 +24,20 @@ CLAIMS = (
         "OATS is closer to the dense weights than sparse pruning that keeps as many numbers.",
         "low-rank-figure-3",
     ),
+    Claim(
+        "low-rank/table-1/more",
+        "OATS' low-rank term alone has more attention sinks than its sparse term alone.",
+        "low-rank-table-1",
+    ),
+    Claim(
+        "low-rank/table-1/own",
+        "The low-rank term alone keeps the dense model's own sinks, the sparse term alone loses "
+        "them.",
+        "low-rank-table-1",
+    ),
+    Claim(
+        "low-rank/table-1/required",
+        "Sparse matrices lose the sinks that a low-rank term keeps: low rank is required.",
+        "low-rank-table-1",
+    ),
 )

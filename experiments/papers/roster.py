@@ -24,6 +24,10 @@ _ASKS = {
     "r-sparse-figure-7": "Is R-Sparse better than GRIFFIN after a prompt? (R-Sparse, figure 7)",
     "chain": "Does low rank act through outliers, sinks and tags, down to few-shot accuracy?",
     "qera-init": "Which low-rank term is the best start of an adapter? (QERA, fine-tuning)",
+    "catch-variance": "How much of what a head writes is one or two tags? (Catch, version 2)",
+    "r-sparse-table-2": "Does R-Sparse go with INT4 weights? (R-Sparse, table 2)",
+    "r-sparse-table-4": "Is a searched recipe better than a uniform one? (R-Sparse, table 4)",
+    "r-sparse-figure-6": "Is decoding that reads half of the bytes faster? (R-Sparse, figure 6)",
 }
 PAPERS = {
     f"experiment {name}": Command(
