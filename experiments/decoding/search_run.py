@@ -100,9 +100,9 @@ def answer(config: Config, progress: Progress) -> Result:
     with progress.task("dense", len(material.evaluation)) as advance:
         dense = measure.window_losses(loaded.model, material.evaluation, material.bos_id, advance)
     if config.method == "evolution":
-        plan, loss, measured = _evolved(work)
+        plan, loss, measured = evolved(work)
     else:
-        found = _costs(work)
+        found = costed(work)
         others[PLAIN] = knapsack(without_factors(found), work.shapes, config.sparsity)
         plan, loss, measured = _refined(work, found)
     judged = [_judged(DENSE, 1.0, 1.0, dense, dense, None)]
@@ -121,7 +121,8 @@ def answer(config: Config, progress: Progress) -> Result:
     return Result(config, material.inputs, loss, measured, says, judged, kinds)
 
 
-def _costs(work: Work) -> Costs:
+def costed(work: Work) -> Costs:
+    """What every setting of every linear costs, by one backward pass."""
     model, config = work.model, work.config
     with work.progress.task("gradients", len(work.batches)) as advance:
         seen = sensitivity(model, work.batches, seed=config.seed, advance=advance)
@@ -152,7 +153,8 @@ def _refined(work: Work, found: Costs) -> tuple[Plan, float, int]:
     return plan, loss, len(journal.values)
 
 
-def _evolved(work: Work) -> tuple[Plan, float, int]:
+def evolved(work: Work) -> tuple[Plan, float, int]:
+    """R-Sparse's search: the plan, its loss on the trials' windows, and how many were measured."""
     config, names = work.config, work.names
     options = Evolution(config.population, config.generations, group=config.group, seed=config.seed)
     gates = work.gates(work.uniform(Setting(config.sparsity)))

@@ -32,7 +32,7 @@ class Config:
     questions: Questions = QUESTIONS
     sparsities: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6, 0.7)
     """Shares of the linears' bytes that a sparse token does not read."""
-    asked: tuple[float, ...] = (0.3, 0.6)
+    asked: tuple[float, ...] = (0.6,)
     """Sparsities at which questions are asked, too; those of table 1 are not among them here."""
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from experiments.parts import answer, sparse_found
 from experiments.parts.answer import Answer
-from experiments.parts.asked import NOTHING, QUESTIONS, Questions
+from experiments.parts.asked import NOTHING, Questions
 from experiments.parts.intervened import DENSE, Variant
 from experiments.parts.sparse import ONE_BLOCK, QUICK, SETTLED, WINDOWS, Gating, Sparse, check
 from experiments.parts.work import DEMO, PAPER, Amounts, prepared
@@ -28,13 +28,13 @@ class Config:
     reading: Reading = DEMO
     amounts: Amounts = WINDOWS
     gating: Gating = SETTLED
-    questions: Questions = QUESTIONS
+    questions: Questions = NOTHING
     sparsities: tuple[float, ...] = (0.5,)
     """Shares of the linears' bytes that a sparse token does not read."""
 
 
 PRESETS = {
-    "smallest": Config(amounts=ONE_BLOCK, gating=QUICK, questions=NOTHING),
+    "smallest": Config(amounts=ONE_BLOCK, gating=QUICK),
     "laptop": Config(),
     "paper": Config(
         Reading("meta-llama/Llama-2-7b-hf", device="cuda"), PAPER, questions=Questions(items=1000)

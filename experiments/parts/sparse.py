@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # torch is imported when the question is asked, not for --hel
     from bridge.decode.inputs import Inputs
     from bridge.decode.plan import Plan
     from experiments.decoding.activation_measure import Seen
-    from experiments.decoding.activation_ways import Given, Made, Realised
+    from experiments.decoding.activation_ways import Given, Made
     from experiments.parts.work import Work
 
 WINDOWS = Amounts(calibration=8, windows=10, context=192)
@@ -105,22 +105,6 @@ class Sparse:
         )
         return Once(model, self.shapes, lambda: self.read, list, settling, seed=gating.seed)
 
-    @contextmanager
-    def applied(self, method: str, budget: "float | Plan") -> "Iterator[tuple[Made, Realised]]":
-        """The method inside, at a sparsity or under a plan; the model is dense again after.
-
-        Raises:
-            BadInput: the method cannot read so little.
-        """
-        from experiments.decoding import activation_ways
-
-        if isinstance(budget, float | int):
-            made = activation_ways.made(self.given, method, budget)
-        else:
-            made = activation_ways.of_plan(self.given, budget)
-        with activation_ways.applied(self.given, made, self.gating.sparse_from) as realised:
-            yield made, realised
-
     def losses(self, name: str = DENSE) -> "Float[np.ndarray, ' windows']":
         """Nats a scored token of each window, of the model as it stands."""
         from experiments.decoding import activation_measure
@@ -132,12 +116,14 @@ class Sparse:
             )
 
     def seen(
-        self, method: str, budget: "float | Plan", inside: Callable[[], object] = lambda: None
+        self, method: str, sparsity: float, inside: Callable[[], object] = lambda: None
     ) -> "Seen | str":
         """Losses and what was really read; in words why not, where it cannot read so little.
 
-        `inside` is called after them with the method in place, for what else is to be measured.
+        `inside` is called after them with the method in place, for what else is to be measured;
+        what is read for that is counted as well.
         """
+        from experiments.decoding import activation_ways
         from experiments.decoding.activation_measure import Seen
         from mech.errors import BadInput
 
@@ -146,13 +132,26 @@ class Sparse:
             inside()
             return dense
         try:
-            with self.applied(method, budget) as (made, realised):
-                nll = self.losses(method)
-                inside()
+            made = activation_ways.made(self.given, method, sparsity)
         except BadInput as error:
             if method.partition("-")[0] not in ("cats", "griffin"):
                 raise
             return str(error)
+        return self._measured(method, made, inside)
+
+    def under(self, name: str, plan: "Plan") -> "Seen":
+        """The same under a plan, fitted and settled as all are."""
+        from experiments.decoding import activation_ways
+
+        return self._measured(name, activation_ways.of_plan(self.given, plan), lambda: None)
+
+    def _measured(self, name: str, made: "Made", inside: Callable[[], object]) -> "Seen":
+        from experiments.decoding import activation_ways
+        from experiments.decoding.activation_measure import Seen
+
+        with activation_ways.applied(self.given, made, self.gating.sparse_from) as realised:
+            nll = self.losses(name)
+            inside()
         planned = realised.share if isnan(made.planned) else made.planned
         return Seen(nll, planned, realised.share)
 

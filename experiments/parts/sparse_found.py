@@ -44,10 +44,6 @@ class Losses(NamedTuple):
         found = {str(variant): one.nll for variant, one in self.seen.items()}
         return found | {f"{v}, right": right.astype(float) for v, right in self.right.items()}
 
-    def joined(self, other: "Losses") -> "Losses":
-        """Both."""
-        return Losses(*(mine | theirs for mine, theirs in zip(self, other, strict=True)))
-
 
 def judged(
     sparse: "Sparse",
