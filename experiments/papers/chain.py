@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 
 from experiments.parts import answer
 from experiments.parts.answer import Answer
-from experiments.parts.work import DEMO, PAPER, SMALLEST, Amounts, prepared
+from experiments.parts.work import DEMO, LAPTOP, PAPER, SMALLEST, Amounts, prepared
 from experiments.progress import Progress
 from experiments.report import Section
 from experiments.settings import Budget, Reading, some, within
+
+FEW, OATS = replace(LAPTOP, calibration=8, sequences=10), Budget()
 
 
 @dataclass(frozen=True)
@@ -19,16 +21,16 @@ class Config:
     """Break every link, measure all later ones, hold the mediators; planted models beside it."""
 
     reading: Reading = DEMO
-    amounts: Amounts = Amounts(calibration=8, sequences=12)
-    budget: Budget = Budget()
+    amounts: Amounts = FEW
+    budget: Budget = OATS
     """Of OATS, whose low-rank term is switched off."""
     links: tuple[str, ...] = ("low rank", "outliers", "sinks", "tags", "segments")
     """Which are broken."""
     tasks: tuple[str, ...] = ("labels", "segment-average")
     """Generated tasks of `ctr experiment few-shot`."""
-    streams: int = 12
+    streams: int = 10
     """Sequences of items of every task, the units of its intervals."""
-    task_seq: int = 128
+    task_seq: int = 112
     """Tokens of such a sequence."""
     shots: int = 4
     """Items that stand before every item that is scored, at least."""
@@ -73,7 +75,9 @@ def run(config: Config, progress: Progress) -> Answer:
     weights = chain_weights.operators(work, config.budget, names, progress, config.seed)
     amounts = {"streams": config.streams, "seq": config.task_seq, "shots": config.shots}
     every = [chain_units.text_units(model, work.sequences, aim.early)]
-    every += [chain_units.task_units(model, tokenizer, t, aim.early, **amounts) for t in config.tasks]
+    every += [
+        chain_units.task_units(model, tokenizer, t, aim.early, **amounts) for t in config.tasks
+    ]
     kinds = []
     for units in every:
         with progress.task(units.name) as advance:

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from mech.blocks import decoder_blocks, unwrap
-from mech.edits import Z, Edit
+from mech.edits import Edit, Z
 from mech.reach import Seen, Where, written
 
 LEAST = 1e-4  # of a query's attention that is left for other keys, where it is divided by
@@ -89,10 +89,8 @@ def erased(basis: Float[Tensor, "k d_model"], mean: Float[Tensor, " d_model"]) -
     return lambda h: h - ((h - mean) @ basis.mT @ basis).to(h.dtype)
 
 
-def held_along(
-    basis: Float[Tensor, "k d_model"], along: Float[Tensor, "batch seq k"]
-) -> Stream:
-    """h' = h + (a° - h Bᵀ) B: the coordinates along the orthonormal rows B are the dense model's."""
+def held_along(basis: Float[Tensor, "k d_model"], along: Float[Tensor, "batch seq k"]) -> Stream:
+    """h' = h + (a° - h Bᵀ) B: along the orthonormal rows B the coordinates are the dense a°."""
     return lambda h: h + ((along - h @ basis.mT) @ basis).to(h.dtype)
 
 

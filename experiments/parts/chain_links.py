@@ -13,7 +13,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from experiments import naming
-from experiments.parts.chain_holds import Changes, HoldSinks, HoldTags, erased, held_along, put
+from experiments.parts.chain_holds import (
+    Changes,
+    HoldSinks,
+    HoldTags,
+    Stream,
+    erased,
+    held_along,
+    put,
+)
 from experiments.parts.chain_pass import Dense, Place
 from mech.edits import Block, Edit, Mean, RandomDirection, Remove
 from mech.reach import Sinks, Where
@@ -59,7 +67,7 @@ class Trial(NamedTuple):
 
 OFF, PLAIN = "low-rank term off", "as many nonzeros"
 TOP, RANDOM = "top component gone", "a random component of equal norm gone"
-ZERO, MOVED, OTHERS = "zeroed", "moved to random coordinates", "the same coordinates of others"
+ZERO, BESIDE_THEM = "zeroed", "as large ones put into random coordinates"
 BLOCK, BLOCKED = "blocked", "as many random tokens blocked"
 REMOVE, TURNED, MEAN = "removed", "as much removed in random directions", "mean over queries"
 ERASE, ERASED = "erased", "a random direction of equal variance erased"
@@ -71,8 +79,7 @@ CAUSES = (
     Trial(LOW_RANK, TOP, weights=naming.TOP),
     Trial(LOW_RANK, RANDOM, True, naming.NORM),
     Trial(OUTLIERS, ZERO),
-    Trial(OUTLIERS, MOVED, True),
-    Trial(OUTLIERS, OTHERS, True),
+    Trial(OUTLIERS, BESIDE_THEM, True),
     Trial(SINKS, BLOCK),
     Trial(SINKS, BLOCKED, True),
     Trial(TAGS, REMOVE),
@@ -84,7 +91,7 @@ CAUSES = (
 BESIDE = {
     (LOW_RANK, OFF): PLAIN,
     (LOW_RANK, TOP): RANDOM,
-    (OUTLIERS, ZERO): MOVED,
+    (OUTLIERS, ZERO): BESIDE_THEM,
     (SINKS, BLOCK): BLOCKED,
     (TAGS, REMOVE): TURNED,
     (TAGS, MEAN): TURNED,
@@ -93,8 +100,8 @@ BESIDE = {
 """Of every break, the control that its effect is taken beside."""
 HOLDS = (
     ((LOW_RANK, OFF), (OUTLIERS, SINKS, TAGS, ANY)),
-    ((LOW_RANK, TOP), (OUTLIERS, SINKS, TAGS, ANY)),
-    ((OUTLIERS, ZERO), (SINKS, TAGS, ANY)),
+    ((LOW_RANK, TOP), (OUTLIERS, SINKS, TAGS)),
+    ((OUTLIERS, ZERO), (SINKS, TAGS)),
     ((SINKS, BLOCK), (OUTLIERS, TAGS)),
     ((TAGS, REMOVE), (SEGMENTS,)),
 )
@@ -126,8 +133,8 @@ def _broken(
 ) -> Changes:
     early = Where(aim.early, named, aim.heads)
     if trial.link == OUTLIERS:
-        by_block = {ZERO: _zeroed, MOVED: _moved, OTHERS: _of_others}[trial.name]
-        return Changes(streams={b: (by_block(dense, b, random, seed),) for b in dense.mask})
+        by_block = _zeroed if trial.name == ZERO else _doubled
+        return Changes(streams={b: (by_block(dense, b, seed),) for b in dense.mask})
     if trial.link == SEGMENTS:
         basis = aim.basis if trial.name == ERASE else aim.control
         return Changes(streams={b: (erased(basis[b], aim.mean[b]),) for b in aim.blocks})
@@ -166,24 +173,16 @@ def _held(trial: Trial, aim: Aim, named: Sinks, random: Sinks, dense: Dense) -> 
     return Changes()
 
 
-def _zeroed(dense: Dense, block: int, random: Sinks, seed: int):
+def _zeroed(dense: Dense, block: int, seed: int) -> Stream:
     """h = 0 where the dense stream is massive."""
     return put(dense.mask[block], torch.zeros_like(dense.value[block]))
 
 
-def _moved(dense: Dense, block: int, random: Sinks, seed: int):
-    """The massive numbers stand in other coordinates of their tokens, the same for all: π of j."""
+def _doubled(dense: Dense, block: int, seed: int) -> Stream:
+    """The massive numbers stand a second time in their tokens, in coordinates π of theirs.
+
+    As large a change as `_zeroed`, and what is massive stays.
+    """
     mask, value = dense.mask[block], dense.value[block]
     order = np.random.default_rng(seed).permutation(mask.shape[-1])
-    there = mask[..., order]
-    return put(mask | there, torch.where(there, value[..., order], 0))
-
-
-def _of_others(dense: Dense, block: int, random: Sinks, seed: int):
-    """h = 0 at the coordinates that are massive somewhere in the sequence, at random tokens."""
-    mask = dense.mask[block]
-    chosen = torch.zeros(mask.shape[:2], dtype=torch.bool, device=mask.device)
-    for row, tokens in enumerate(random):
-        chosen[row, list(tokens)] = True
-    there = mask.any(dim=1, keepdim=True) & chosen[..., None]
-    return put(there, torch.zeros_like(dense.value[block]))
+    return put(mask[..., order] & ~mask, value[..., order])

@@ -103,9 +103,7 @@ def measured(
     return {key: _joined(reads, late, units) for key, reads in found.items()}
 
 
-def labelled(
-    passed: Passed, dense: Dense, named: Sinks, aim: Aim
-) -> list[Int[np.ndarray, " seq"]]:
+def labelled(passed: Passed, dense: Dense, named: Sinks, aim: Aim) -> list[Int[np.ndarray, " seq"]]:
     """By sequence: 1 for tokens that a later sink of the first place caught, 0 for the first
     token's, -1 for others."""
     each = _labels(passed, dense, named, aim).each[0]

@@ -88,7 +88,11 @@ def dense_pass(
 
 
 def changed_pass(
-    model: PreTrainedModel, ids: Int[Tensor, "batch seq"], changes: Changes, look: Look, dense: Dense
+    model: PreTrainedModel,
+    ids: Int[Tensor, "batch seq"],
+    changes: Changes,
+    look: Look,
+    dense: Dense,
 ) -> Passed:
     """The model under changes, beside what the dense one was."""
     part, whole = np.zeros(len(ids)), np.zeros(len(ids))
@@ -114,7 +118,11 @@ def _pass(model, ids, changes: Changes, look: Look, also, left) -> Passed:
     def attended(call: standing.Call, found: SinkMass, output: Tensor) -> None:
         received.append(found.received.float().cpu().numpy())
         z.update(
-            {at: output[:, at[1]].float().cpu().numpy() for at in look.places if at[0] == call.layer}
+            {
+                at: output[:, at[1]].float().cpu().numpy()
+                for at in look.places
+                if at[0] == call.layer
+            }
         )
         if also is not None:
             also(call, found, output)

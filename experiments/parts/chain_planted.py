@@ -38,7 +38,9 @@ from mech.planted.plan import RAISED
 from mech.reach import Sinks
 
 END = "reader: error"
-AIMING = 32  # prompts that directions are found on; a part of the numbers' direction in them is error
+AIMING = (
+    32  # prompts that directions are found on; a part of the numbers' direction in them is error
+)
 LESS = Region(high=0.5)
 
 EFFECTS = (
@@ -137,7 +139,9 @@ def units_of(made: Planted) -> Units:
 
     def outcome(passed: Passed, rows: slice) -> Values:
         wrote = (passed.streams[layer] - passed.streams[layer - 1]) @ out
-        return {END: rms(wrote - exact[rows], last[rows]) / rms((without - exact)[rows], last[rows])}
+        return {
+            END: rms(wrote - exact[rows], last[rows]) / rms((without - exact)[rows], last[rows])
+        }
 
     def where(*tokens: int) -> Sinks:
         return tuple(tuple(np.flatnonzero(row).tolist()) for row in np.isin(ids, tokens))

@@ -72,9 +72,7 @@ def task_units(
         raise BadOption(f"--task-seq {seq}: no item of {name} has {shots} others before it")
 
     def outcome(passed: Passed, rows: slice) -> Values:
-        found = [
-            _answered(passed.logits[row], items) for row, items in enumerate(scored[rows])
-        ]
+        found = [_answered(passed.logits[row], items) for row, items in enumerate(scored[rows])]
         right, nats = np.array(found).T
         return {f"{name}: accuracy": right, f"{name}: nats": nats}
 
@@ -106,9 +104,9 @@ def aim(
 ) -> Aim:
     """From these windows alone: early layers, tagging heads, the directions of segments.
 
-    Early layers have more than `times` the mean layer's guarded later sinks (`probing.causal`), tags
-    are looked for in the heads with most of them, segments AFTER blocks behind the strongest and
-    further, to the last early layer. A block's direction is the mean stream of tokens that a later
+    Early layers have more than `times` the mean layer's guarded later sinks, as in
+    `probing.causal`. Tags are looked for in the heads with most of them, segments AFTER blocks
+    behind the strongest and further, to the last early layer. A block's direction is the mean stream of tokens that a later
     sink caught less that of the first token's: without it no straight line tells the two apart
     (their means are one). The control is a random mixture of tokens with nearest variance.
 
@@ -216,9 +214,7 @@ def _stream(
     raise BadOption(f"--task-seq {seq}: a stream of {task.name} is shorter")
 
 
-def _scored(
-    tokenizer: PreTrainedTokenizerBase, before: str, item: Item, known: int
-) -> Scored:
+def _scored(tokenizer: PreTrainedTokenizerBase, before: str, item: Item, known: int) -> Scored:
     whole = [encode(tokenizer, before + item.context + choice).ids for choice in item.choices]
     first = tuple(int(ids[known]) for ids in whole)
     if len(set(first)) < len(first):

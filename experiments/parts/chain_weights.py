@@ -31,7 +31,5 @@ def operators(
     matrices = variants.calibrated(work.loaded.model, oats, Where(), material, progress)
     every = variants.TERMS | variants.DIRECTIONS
     return {
-        name: variants.operators(matrices, every[name], seed)[0]
-        for name in _NAMES
-        if name in names
+        name: variants.operators(matrices, every[name], seed)[0] for name in _NAMES if name in names
     }
