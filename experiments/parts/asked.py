@@ -33,8 +33,6 @@ class Questions:
     """Folder of the files; default: tasks in the folder that CTR_DATA names."""
     items: int = 30
     """Of each task; intervals of accuracy are over items."""
-    seed: int = 0
-    """Of the draw of items."""
 
     def drawn(self) -> "list[Task]":
         """The tasks, each with its items.
@@ -51,7 +49,7 @@ class Questions:
         if folder is None and "CTR_DATA" in os.environ:
             folder = Path(os.environ["CTR_DATA"]) / "tasks"
         there = [name for name in self.tasks if name in available(folder) or name not in names()]
-        return [task(name, folder, self.items, self.seed) for name in there or ("induction",)]
+        return [task(name, folder, self.items) for name in there or ("induction",)]
 
 
 QUESTIONS, NOTHING = Questions(), Questions(())

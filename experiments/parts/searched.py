@@ -28,8 +28,6 @@ class Search:
     """Generations of each group."""
     group: int = 105
     """Linears that are searched at a time; the paper's 28 are four blocks."""
-    seed: int = 0
-    """Of labels that gradients are taken of, and of evolution."""
 
     def check(self, calibration: int) -> None:
         """Raises BadOption where nothing is searched, or nothing is left to calibrate on."""
@@ -73,7 +71,7 @@ def _work(sparse: "Sparse", search: Search, sparsity: float, folder: Path) -> "W
         generations=search.generations,
         group=search.group,
         processes=1,
-        seed=search.seed,
+        seed=sparse.gating.seed,
     )
     return Work(
         config,

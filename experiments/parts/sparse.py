@@ -41,7 +41,7 @@ class Gating:
     keep: int = 2048
     """Tokens whose inputs are kept, of every linear: thresholds and factors are taken of them."""
     seed: int = 0
-    """Of calibration samples and of GRIFFIN's draws."""
+    """Of calibration samples, of GRIFFIN's draws and of searches."""
 
     def check(self) -> None:
         """Raises BadOption where nothing would be sparse, or nothing be read."""
