@@ -11,7 +11,7 @@ from experiments.parts.answer import Answer
 from experiments.parts.work import DEMO, LAPTOP, PAPER, SMALLEST, Amounts, prepared
 from experiments.progress import Progress
 from experiments.report import Section
-from experiments.settings import Budget, Reading, some, within
+from experiments.settings import Budget, Reading, some
 
 FEW, OATS = replace(LAPTOP, calibration=8, sequences=10), Budget()
 
@@ -65,7 +65,6 @@ def run(config: Config, progress: Progress) -> Answer:
     from experiments.parts.chain_planted import planted
 
     some("links", config.links)
-    within("streams", config.streams, 2)
     work = prepared(config.reading, config.amounts, progress)
     model, tokenizer = work.loaded.model, work.loaded.tokenizer
     other = work.calibration[:, : config.amounts.seq]

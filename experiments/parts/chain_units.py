@@ -20,7 +20,7 @@ from experiments.parts.chain_measure import Units, Values, labelled
 from experiments.parts.chain_pass import Look, Passed, batches, dense_pass
 from experiments.probing.causal import late_sinks
 from experiments.probing.release import choose
-from experiments.settings import BadOption
+from experiments.settings import BadOption, within
 from mech.blocks import decoder_blocks
 from mech.causal import elsewhere
 from mech.probes import sinks
@@ -65,6 +65,7 @@ def task_units(
     The outcome is the accuracy among an item's choices, mean over the items that have at least
     `shots` others before them, and their nats: -log p of the right answer's first token.
     """
+    within("streams", streams, 2)
     drawn = [_stream(tokenizer, task_named(name, None, 64, seed), seq) for seed in range(streams)]
     ids = torch.stack([ids for ids, _ in drawn])
     scored = [items[shots:] for _, items in drawn]
@@ -106,9 +107,10 @@ def aim(
 
     Early layers have more than `times` the mean layer's guarded later sinks, as in
     `probing.causal`. Tags are looked for in the heads with most of them, segments AFTER blocks
-    behind the strongest and further, to the last early layer. A block's direction is the mean stream of tokens that a later
-    sink caught less that of the first token's: without it no straight line tells the two apart
-    (their means are one). The control is a random mixture of tokens with nearest variance.
+    behind the strongest and further, to the last early layer. A block's direction is the mean
+    stream of tokens that a later sink caught less that of the first token's: without it no
+    straight line tells the two apart (their means are one). The control is a random mixture of
+    tokens with nearest variance.
 
     Raises:
         BadOption: the model has no later sinks there.
