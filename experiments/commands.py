@@ -182,6 +182,18 @@ _PICTURES = {
         "animation": "Catch, tag and release as the embedding scale of [SEP] grows.",
     }.items()
 }
+_RUNS = {
+    "compare": Command(
+        "experiments.compare",
+        "What differs between two stored runs on the same inputs? In pairs, unit by unit.",
+        "ctr compare 12 15 --only '*nats*' --out out/compare",
+    ),
+    "report": Command(
+        "experiments.gather",
+        "One page of any stored runs: claims of all, then each run's tables and pictures.",
+        "ctr report 12 15 out/corlay --out out/page",
+    ),
+}
 TOOLS = {
     "doctor": Command(
         "experiments.doctor",
@@ -195,8 +207,8 @@ TOOLS = {
     ),
     "runs": Command(
         "experiments.runs",
-        "The stored runs, as a table or as JSON.",
-        "ctr runs --json",
+        "The stored runs: listed, shown whole by number, or exported as CSV or JSON.",
+        "ctr runs --about corlay --export runs.csv",
     ),
     "experiment all": Command(
         "experiments.everything",
@@ -214,13 +226,14 @@ TOOLS = {
         "ctr ledger --verdict contradicted",
     ),
 }
-COMMANDS = _MODELS | _PROBES | PAPERS | _TOY | _PICTURES
+COMMANDS = _MODELS | _PROBES | PAPERS | _TOY | _PICTURES | _RUNS
 LISTED = {
     "Language models": _MODELS,
     "Experiments on language models": _PROBES,
     "Figures and tables of the papers (--preset smallest, laptop, paper)": PAPERS,
     "The theorem and its training": _TOY,
     "Pictures of the theory": _PICTURES,
+    "Stored runs": _RUNS,
     "Tools": TOOLS,
 }
 """Everything, as `ctr --help` lists it."""

@@ -1,7 +1,8 @@
 """A run as one page: sections of text, pictures and tables, in one file that needs nothing else."""
 
 import base64
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -37,11 +38,22 @@ mpl.rcParams.update(
 )
 
 
+class Kept(NamedTuple):
+    """A picture that an earlier run drew: the path of its files without the suffix."""
+
+    stem: Path
+
+    def savefig(self, path: Path, metadata: Mapping[str, None] | None = None) -> None:
+        """Copy the file of the same suffix; as `Figure.savefig`."""
+        # Not Path.with_suffix: a name may hold a dot.
+        shutil.copyfile(f"{self.stem}{path.suffix}", path)
+
+
 class Picture(NamedTuple):
     """A figure or a film, the name of its files, and what to see in it."""
 
     name: str
-    figure: Figure | Film
+    figure: Figure | Film | Kept
     caption: str
 
 
