@@ -63,4 +63,19 @@ CLAIMS = (
         "On such prompts, too, what the heads write groups the tokens by their sink.",
         "catch-figures-7-to-11",
     ),
+    Claim(
+        "catch/v2-variance/typical",
+        "One or two tags explain 20 to 40% of the variance of a typical head's output.",
+        "catch-variance",
+    ),
+    Claim(
+        "catch/v2-variance/most",
+        "In some heads one or two tags explain 70% of the variance.",
+        "catch-variance",
+    ),
+    Claim(
+        "catch/v2-variance/tags",
+        "Tags explain more of a head's output than the values of other tokens do.",
+        "catch-variance",
+    ),
 )

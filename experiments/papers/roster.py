@@ -3,6 +3,7 @@
 from experiments.command import Command
 
 _ASKS = {
+    "few-shot": "Which tasks does a model learn from examples, and what does pruning leave of it?",
     "low-rank-figure-2": "How many sinks does each pruning method leave? (Low-rank, figure 2)",
     "low-rank-figure-3": "Is OATS closer to the weights than sparse pruning? (Low-rank, figure 3)",
     "low-rank-table-1": "Which term of sparse plus low rank has the sinks? (Low-rank, table 1)",

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from experiments.pictures import figure
-from experiments.report import BLUE, GREEN, INK, RED
+from experiments.report import BLUE, GREEN, INK, ORANGE, RED, SKY
 
 NAMED = 3
 """Dimensions to name in a panel."""
@@ -52,4 +52,22 @@ def convergence(
         axes.annotate(label, (scales[seen][-1], np.exp(-rate[seen][-1])), color=INK, fontsize=9)
     axes.set(xlabel="s_tag", ylabel="left to the limit", title="convergence in s_tag")
     axes.legend(loc="upper right", fontsize=9)
+    return canvas
+
+
+def shares(by_head: Mapping[str, Float[np.ndarray, "layer head"]]) -> Figure:
+    """Every head's share of variance, in order of the tags' share; heads at 0 are left out."""
+    order = np.argsort(np.ravel(by_head["tags"]), kind="stable")
+    order = order[np.ravel(by_head["tags"])[order] > 0]
+    canvas, (axes,) = figure(8.6, 4.4)
+    for name, label, colour in (
+        ("best", "as many principal components", GREEN),
+        ("random", "values of random tokens", ORANGE),
+        ("tags", "tags of its sinks", BLUE),
+    ):
+        axes.plot(np.ravel(by_head[name])[order], ".", color=colour, markersize=4, label=label)
+    axes.axhspan(0.2, 0.4, color=SKY, alpha=0.15, linewidth=0, label="20 to 40%, as claimed")
+    axes.set(xlabel="heads with sinks, in order", ylabel="share of variance", ylim=(0, 1))
+    axes.set_title("variance of a head's outputs")
+    axes.legend(loc="upper left", fontsize=9)
     return canvas
