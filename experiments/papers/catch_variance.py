@@ -50,7 +50,7 @@ def run(config: Config, progress: Progress) -> Answer:
     ids = work.sequences
     with progress.task("tags", len(ids.split(measure.AT_ONCE))) as advance:
         found = look(work.loaded.model, ids, config.epsilon, config.seed, advance)
-    best = np.argmax(over_sequences(found.tags[:, ::2], len(ids) // 4))
+    best = np.argmax(over_sequences(found.tags[:, ::2], max(1, len(ids) // 4)))
     layer, head = divmod(int(best), found.tags.shape[2])
     units = {
         "tags, median head": _over_heads(found.tags, np.nanmedian),
