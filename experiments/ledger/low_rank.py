@@ -40,4 +40,19 @@ CLAIMS = (
         "Sparse matrices lose the sinks that a low-rank term keeps: low rank is required.",
         "low-rank-table-1",
     ),
+    Claim(
+        "low-rank/figure-4/dense",
+        "Heads of the dense model write alike into the tokens that one sink caught.",
+        "low-rank-figure-4",
+    ),
+    Claim(
+        "low-rank/figure-4/lost",
+        "Sparse pruning loses the segments that sinks make in the outputs of heads.",
+        "low-rank-figure-4",
+    ),
+    Claim(
+        "low-rank/figure-4/kept",
+        "OATS keeps more of those segments than sparse pruning.",
+        "low-rank-figure-4",
+    ),
 )

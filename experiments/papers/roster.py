@@ -30,6 +30,8 @@ _ASKS = {
     "r-sparse-table-2": "Does R-Sparse go with INT4 weights? (R-Sparse, table 2)",
     "r-sparse-table-4": "Is a searched recipe better than a uniform one? (R-Sparse, table 4)",
     "r-sparse-figure-6": "Is decoding that reads half of the bytes faster? (R-Sparse, figure 6)",
+    "catch-models": "Has a model more sinks than another? (Catch, version 2, figure 5)",
+    "catch-training": "Does training find the mechanism? (Catch, version 2, figure 7)",
 }
 PAPERS = {
     f"experiment {name}": Command(
