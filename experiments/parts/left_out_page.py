@@ -34,7 +34,7 @@ def picture(found: Counts, ways: Sequence[str]) -> Picture:
     axes.set_yticks(range(len(roles)), list(roles))
     axes.invert_yaxis()
     axes.axvline(400 / 4096, color="#888888", linewidth=0.8, linestyle=":", label="the paper")
-    axes.set(xlabel="stable rank / d_out", title="directions of what linears lose and give")
+    axes.set(xlabel="stable rank / d_out", title="stable rank of what left-out inputs add")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
     caption = (
         "Means over blocks and samples. Mixed: every channel's tokens in an order of its own. "
