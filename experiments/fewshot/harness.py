@@ -4,7 +4,7 @@ Nothing is fetched: a task is made here, of items or of a local file.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from datasets import Dataset
@@ -61,7 +61,8 @@ class InMemory(LM):
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
         found = []
-        for context, settings in (request.args for request in requests):
+        for request in requests:
+            context, settings = cast("tuple[str, dict[str, Any]]", request.args)
             if settings.get("do_sample"):
                 raise BadInput("generation here is greedy: give do_sample false")
             found.append(self._continued(context, settings["until"], settings["max_gen_toks"]))

@@ -5,6 +5,7 @@ from experiments.ledger.catch import CLAIMS as _CATCH
 from experiments.ledger.chain import CLAIMS as _CHAIN
 from experiments.ledger.claim import Claim
 from experiments.ledger.corlay import CLAIMS as _CORLAY
+from experiments.ledger.few_shot import CLAIMS as _FEW_SHOT
 from experiments.ledger.low_rank import CLAIMS as _LOW_RANK
 from experiments.ledger.qera import CLAIMS as _QERA
 from experiments.ledger.r_sparse import CLAIMS as _R_SPARSE
@@ -23,6 +24,7 @@ CLAIMS: dict[str, Claim] = {
         *_A3,
         *_CORLAY,
         *_CHAIN,
+        *_FEW_SHOT,
     )
 }
 PAPERS = {

@@ -8,6 +8,7 @@ _ASKS = {
     "low-rank-figure-3": "Is OATS closer to the weights than sparse pruning? (Low-rank, figure 3)",
     "low-rank-table-1": "Which term of sparse plus low rank has the sinks? (Low-rank, table 1)",
     "low-rank-figure-4": "Do heads segment a text by its sinks after pruning? (Low-rank, figure 4)",
+    "low-rank-figure-1": "What do heads do with one term of OATS alone? (Low-rank, figure 1)",
     "catch-figure-2": "Do the tokens that one sink caught lie together? (Catch, figure 2)",
     "r-sparse-table-3": "Channels alone, low rank alone, or both? (R-Sparse, table 3)",
     "r-sparse-figure-1-and-3": "Which channels and singular components matter? (R-Sparse, 1 and 3)",
