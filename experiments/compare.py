@@ -140,8 +140,8 @@ def _verdicts(before: Row, after: Row) -> Iterator[Verdicts]:
     theirs = {(f.claim, f.case): f for f in stored.findings(after)}
     for mine in stored.findings(before):
         if other := theirs.get((mine.claim, mine.case)):
-            effects = (f"{f.effect} {f.unit}" if f.effect else "–" for f in (mine, other))
-            yield Verdicts(mine.claim, mine.case, *effects, (mine.verdict, other.verdict))
+            a, b = (f"{f.effect} {f.unit}" if f.effect else "–" for f in (mine, other))
+            yield Verdicts(mine.claim, mine.case, a, b, (mine.verdict, other.verdict))
 
 
 def _told(value: object) -> str:
