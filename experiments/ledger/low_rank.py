@@ -55,4 +55,14 @@ CLAIMS = (
         "OATS keeps more of those segments than sparse pruning.",
         "low-rank-figure-4",
     ),
+    Claim(
+        "low-rank/figure-1/attention",
+        "Heads attend to the sinks with the low-rank term alone, and less with the sparse term.",
+        "low-rank-figure-1",
+    ),
+    Claim(
+        "low-rank/figure-1/segments",
+        "Outputs of heads segment by sink with the low-rank term alone, less with the sparse.",
+        "low-rank-figure-1",
+    ),
 )

@@ -12,6 +12,7 @@ from experiments.findings import ABOVE_ZERO, BELOW_ZERO, Finding
 from experiments.parts import answer, segmented
 from experiments.parts.answer import Answer
 from experiments.parts.intervened import DENSE, Variant, intervened
+from experiments.parts.strips import strips
 from experiments.parts.tagged import finding, told
 from experiments.parts.work import DEMO, LAPTOP, PAPER, SMALLEST, Amounts, prepared
 from experiments.progress import Progress
@@ -68,7 +69,7 @@ def run(config: Config, progress: Progress) -> Answer:
         f"{layer}.{head}" for layer, head in of.places
     )
     units = {f"{name}, {k}": v for name, s in seen.items() for k, v in s._asdict().items()}
-    data = {"looks": looks, "tokens": segmented.tokens(work, of), "place": of.places[0]}
+    data = {"looks": looks, "shown": segmented.shown(work, of), "place": of.places[0]}
     found, tables = list(_findings(config, seen)), [Table(columns, rows, caption)]
     return Answer(config, work.inputs, found, tables, units, data)
 
@@ -91,6 +92,6 @@ def _findings(config: Config, seen: dict) -> Iterator[Finding]:
 def sections(result: Answer) -> list[Section]:
     """Claims, means, and the first head's outputs as colours in every model."""
     layer, head = result.data["place"]
-    drawn = segmented.strips(result.data["looks"], result.data["tokens"], maps=False)
-    caption = f"Outputs of head {layer}.{head}, coloured by each model's own three components."
+    drawn = strips(result.data["looks"], result.data["shown"])
+    caption = f"Outputs of head {layer}.{head}, coloured by three components; red: sinks."
     return answer.sections(result, "Segments", [Picture("low-rank-4", drawn, caption)])

@@ -1,6 +1,5 @@
 """Do heads still attend to the dense model's sinks, and write alike into what these caught?"""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -9,9 +8,6 @@ from jaxtyping import Bool, Float, Int
 from experiments.progress import Progress
 
 if TYPE_CHECKING:  # torch is imported when the question is asked, not for --help
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
     from experiments.parts.work import Work
     from mech.trace import BlockTrace
 
@@ -48,6 +44,13 @@ class Look(NamedTuple):
 
     pattern: Float[np.ndarray, "query key"]
     colour: Float[np.ndarray, "seq 3"]
+
+
+class Shown(NamedTuple):
+    """Tokens of a picture, and where among them the dense model's sinks are."""
+
+    tokens: list[str]
+    sinks: Int[np.ndarray, " sink"]
 
 
 def segments(work: "Work", heads: int, progress: Progress) -> Segments:
@@ -116,12 +119,14 @@ def look(work: "Work", of: Segments) -> Look:
     return found[0]
 
 
-def tokens(work: "Work", of: Segments) -> list[str]:
+def shown(work: "Work", of: Segments) -> Shown:
     """The tokens that `look` shows."""
-    from experiments.catching import shown
+    from experiments import catching
 
-    ids = work.sequences[_usable(of.labels[0]), :SHOWN]
-    return shown(work.loaded.tokenizer, ids.tolist())
+    row = _usable(of.labels[0])
+    ids = work.sequences[row, :SHOWN]
+    at = np.flatnonzero(of.sinks[0, row, :SHOWN])
+    return Shown(catching.shown(work.loaded.tokenizer, ids.tolist()), at)
 
 
 def _caught(block: "BlockTrace", row: int, head: int, at: np.ndarray) -> float:
@@ -142,42 +147,3 @@ def _mean(values: Float[np.ndarray, "place sequences"]) -> Float[np.ndarray, " s
     total = np.where(real, values, 0).sum(axis=0)
     count = real.sum(axis=0)
     return np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
-
-
-def strips(looks: dict[str, Look], names: Sequence[str], *, maps: bool) -> "Figure":
-    """Rows of tokens in their colours, one a model; with `maps` each one's pattern above it.
-
-    Colours are of each row's own components: the same colour in two rows means nothing.
-    """
-    from experiments import pictures
-
-    count, size = len(looks), len(names)
-    if not maps:
-        canvas, axes = pictures.figure(11, 0.9 + 0.42 * count, rows=count)
-        for place, (name, each) in zip(axes, looks.items(), strict=True):
-            _strip(place, name, each)
-        axes[-1].set_xticks(range(size), _plain(names), rotation=90, fontsize=7, parse_math=False)
-        return canvas
-    canvas, axes = pictures.figure(4.1 * count, 5.0, rows=2, columns=count)
-    for index, (name, each) in enumerate(looks.items()):
-        axes[index].imshow(each.pattern, cmap="Blues", vmin=0, vmax=1)
-        axes[index].set(title=name, xlabel="key", ylabel="query")
-        axes[index].title.set_fontsize(9)
-        _strip(axes[count + index], "", each)
-    for place in axes[count:]:
-        place.set_box_aspect(0.12)
-    return canvas
-
-
-def _strip(place: "Axes", name: str, look: Look) -> None:
-    place.imshow(look.colour[None], aspect="auto")
-    place.set_yticks([0], [name])
-    place.set_xticks([])
-    for spine in place.spines.values():
-        spine.set_visible(False)
-
-
-def _plain(names: Sequence[str]) -> list[str]:
-    from experiments.pictures import readable
-
-    return [readable(name).strip() or "␣" for name in names]
