@@ -78,4 +78,26 @@ CLAIMS = (
         "Tags explain more of a head's output than the values of other tokens do.",
         "catch-variance",
     ),
+    Claim(
+        "catch/v2-models/reasoning",
+        "Models distilled for reasoning have more sinks than their base.",
+        "catch-models",
+        "a model distilled for reasoning, and its base",
+    ),
+    Claim(
+        "catch/v2-models/qk-norm",
+        "Models with norms on queries and keys have as many sinks as models without.",
+        "catch-models",
+        "a trained model with norms on queries and keys, and one without",
+    ),
+    Claim(
+        "catch/v2-figure-7/found",
+        "Gradient descent on the averaging task finds the mechanism.",
+        "catch-training",
+    ),
+    Claim(
+        "catch/v2-figure-7/at-best",
+        "It finds the mechanism in about 4 of 10 runs.",
+        "catch-training",
+    ),
 )

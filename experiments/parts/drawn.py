@@ -71,3 +71,20 @@ def shares(by_head: Mapping[str, Float[np.ndarray, "layer head"]]) -> Figure:
     axes.set_title("variance of a head's outputs")
     axes.legend(loc="upper left", fontsize=9)
     return canvas
+
+
+def tags_by_step(
+    steps: int,
+    s_tag: Mapping[str, Float[np.ndarray, "seed checkpoint"]],
+    found: Mapping[str, Float[np.ndarray, " seed"]],
+) -> Figure:
+    """s_tag of every seed, a panel a start."""
+    canvas, panels = figure(4.2 * len(s_tag), 3.6, columns=len(s_tag))
+    for axes, (start, curves) in zip(panels, s_tag.items(), strict=True):
+        hit = np.asarray(found[start]) > 0
+        step = np.linspace(0, steps, np.shape(curves)[1] + 1)[1:]
+        for wanted, colour in ((False, INK), (True, BLUE)):
+            if (hit == wanted).any():
+                axes.plot(step, np.asarray(curves)[hit == wanted].T, color=colour, linewidth=0.5)
+        axes.set(xlabel="step", ylabel="s_tag", title=f"{start}: {int(hit.sum())} of {len(hit)}")
+    return canvas
