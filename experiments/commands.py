@@ -54,6 +54,11 @@ _MODELS = {
         "How well does a model predict a text?",
         "ctr perplexity smollm2 --text wiki.txt --context 512 --stride 256",
     ),
+    "evaluate": Command(
+        "experiments.evaluate",
+        "How many questions does a model answer, with examples before them and without?",
+        "ctr evaluate smollm2 --tasks labels segment-copy --shots 0 5",
+    ),
 }
 _PROBES = {
     "experiment tags": Command(
@@ -194,7 +199,14 @@ _RUNS = {
         "ctr report 12 15 out/corlay --out out/page",
     ),
 }
-TOOLS = {
+_ALL = {
+    "experiment all": Command(
+        "experiments.everything",
+        "Every figure and table of the papers, with verdicts. Resumable.",
+        "ctr experiment all --preset laptop --text wiki.test.raw",
+    ),
+}
+_TOOLS = {
     "doctor": Command(
         "experiments.doctor",
         "What is installed, which kernels run here, what would fail.",
@@ -210,11 +222,6 @@ TOOLS = {
         "The stored runs: listed, shown whole by number, or exported as CSV or JSON.",
         "ctr runs --about corlay --export runs.csv",
     ),
-    "experiment all": Command(
-        "experiments.everything",
-        "Every figure and table of the papers, with verdicts. Resumable.",
-        "ctr experiment all --preset laptop --text wiki.test.raw",
-    ),
     "rerun": Command(
         "experiments.rerun",
         "A stored run asked again from its Config: is every number the same, bit for bit?",
@@ -226,14 +233,15 @@ TOOLS = {
         "ctr ledger --verdict contradicted",
     ),
 }
+TOOLS = _TOOLS | _ALL
 COMMANDS = _MODELS | _PROBES | PAPERS | _TOY | _PICTURES | _RUNS
 LISTED = {
     "Language models": _MODELS,
     "Experiments on language models": _PROBES,
-    "Figures and tables of the papers (--preset smallest, laptop, paper)": PAPERS,
+    "Figures and tables of the papers (--preset smallest, laptop, paper)": PAPERS | _ALL,
     "The theorem and its training": _TOY,
     "Pictures of the theory": _PICTURES,
     "Stored runs": _RUNS,
-    "Tools": TOOLS,
+    "Tools": _TOOLS,
 }
 """Everything, as `ctr --help` lists it."""
