@@ -91,7 +91,16 @@ def test_what_is_lost_is_the_error_of_the_sparse_linear(seed, shape, sparsity):
     assert found.channels == pytest.approx(ratio(1 - sparsity, 0), rel=1e-3, abs=1e-6)
     both = ratio(setting.channels(d_out, d_in), rank)
     assert found.both == pytest.approx(both, rel=1e-3, abs=1e-6)
-    assert 0 <= found.both_map <= 1
+
+    _, sizes, right = np.linalg.svd(weight.double().numpy(), full_matrices=False)
+    shares = []
+    for row in x.double().numpy():
+        squares = (row[:, None] * sizes * right.T) ** 2
+        largest = np.argsort(-np.abs(row))[: round(setting.channels(d_out, d_in) * d_in)]
+        left = np.delete(squares, largest, axis=0)[:, rank:]
+        shares.append(left.sum() / squares.sum())
+    assert found.both_map == pytest.approx(np.mean(shares), rel=1e-3, abs=1e-6)
+    assert (found.channels_map == found.both_map) == (rank == 0)
 
 
 def test_components_hold_all_of_a_weight_of_their_rank():
