@@ -7,6 +7,7 @@ from experiments.ledger.claim import Claim
 from experiments.ledger.corlay import CLAIMS as _CORLAY
 from experiments.ledger.few_shot import CLAIMS as _FEW_SHOT
 from experiments.ledger.low_rank import CLAIMS as _LOW_RANK
+from experiments.ledger.ours import CLAIMS as _OURS
 from experiments.ledger.qera import CLAIMS as _QERA
 from experiments.ledger.r_sparse import CLAIMS as _R_SPARSE
 from experiments.ledger.r_sparse_structure import CLAIMS as _R_SPARSE_STRUCTURE
@@ -25,6 +26,7 @@ CLAIMS: dict[str, Claim] = {
         *_CORLAY,
         *_CHAIN,
         *_FEW_SHOT,
+        *_OURS,
     )
 }
 PAPERS = {

@@ -53,6 +53,8 @@ class Record(NamedTuple):
     @property
     def name(self) -> str:
         """Of its file: the experiment, and the preset where that is not the usual one."""
+        if self.kind == "earlier":
+            return f"earlier-{self.experiment}"
         return self.experiment + ("" if self.preset in ("", "laptop") else f".{self.preset}")
 
 
