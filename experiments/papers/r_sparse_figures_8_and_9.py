@@ -21,7 +21,7 @@ from experiments.report import Section
 from experiments.settings import Reading, between, within
 
 LEAST = replace(SMALLEST, sequences=4)
-FEW = Amounts(calibration=8, windows=8, context=256, sequences=8)
+FEW = Amounts(calibration=4, windows=8, context=192, sequences=8)
 _APART = "distance of maps, less that of blocks"
 ASKED = {
     "samples less blocks": ("8/samples", "pairs of sequences", _APART),
@@ -39,7 +39,7 @@ class Config:
     more: tuple[Path, ...] = ()
     """More domains, a file each: text, or JSON lines of "text" or of questions. There are always
     --text, documentation strings and Python code."""
-    every: int = 6
+    every: int = 10
     """One block of so many is mapped."""
     select: str = "*"
     """Glob over the linears that are mapped."""
