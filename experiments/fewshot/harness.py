@@ -114,24 +114,32 @@ def choices(task: Task, shots: int) -> ConfigurableTask:
         "test": [item._asdict() for item in task.items],
         "shown": [item._asdict() for item in task.examples],
     }
+    return made(
+        task.name,
+        rows,
+        fewshot_split="shown" if task.examples else None,
+        fewshot_config={"sampler": "first_n"},
+        num_fewshot=shots,
+        output_type="multiple_choice",
+        doc_to_text=_context,
+        doc_to_choice=_choices,
+        doc_to_target=_gold,
+        target_delimiter="",
+        fewshot_delimiter=task.between,
+        metric_list=[{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+    )
+
+
+def made(name: str, rows: dict[str, list[dict]], **settings: Any) -> ConfigurableTask:
+    """A task of lm-eval over rows in memory; the split "test" is asked."""
+    config = {
+        "task": name,
+        "custom_dataset": lambda **_: _datasets(rows),
+        "test_split": "test",
+        **settings,
+    }
     with quiet():
-        return ConfigurableTask(
-            config={
-                "task": task.name,
-                "custom_dataset": lambda **_: _datasets(rows),
-                "test_split": "test",
-                "fewshot_split": "shown",
-                "fewshot_config": {"sampler": "first_n"},
-                "num_fewshot": shots,
-                "output_type": "multiple_choice",
-                "doc_to_text": _context,
-                "doc_to_choice": _choices,
-                "doc_to_target": _gold,
-                "target_delimiter": "",
-                "fewshot_delimiter": task.between,
-                "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
-            }
-        )
+        return ConfigurableTask(config=config)
 
 
 def _datasets(rows: dict[str, list[dict]]) -> dict[str, Dataset]:
