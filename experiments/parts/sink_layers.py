@@ -11,6 +11,7 @@ from experiments.parts.work import Work
 from experiments.progress import Progress
 
 ALL, BEST, RANDOM = "all", "least cost", "random"
+DRAWS = 100
 JUDGED = 2
 """Calibration windows on which a layer's cost is taken."""
 
@@ -18,7 +19,7 @@ JUDGED = 2
 def chosen(
     work: Work, epsilon: float, k: int, seed: int, progress: Progress
 ) -> dict[str, tuple[Head, ...]]:
-    """ALL the sink heads; about half of them in the layers of BEST, and of RANDOM.
+    """ALL the sink heads; about half of them in the layers of BEST, and as many of RANDOM.
 
     A layer costs what pruning its sink heads alone to k columns adds to the loss of a few
     calibration windows. Raises BadInput where no head keeps a first-token sink.
@@ -29,8 +30,8 @@ def chosen(
     found = each(work, alone, work.calibration[:JUDGED], progress)
     cost = {layer: found[str(layer)].nll.mean() for layer in layers}
     by_cost = sorted(layers, key=lambda layer: cost[layer])
-    drawn = [layers[i] for i in np.random.default_rng(seed).permutation(len(layers))]
-    return {ALL: heads, BEST: half(heads, by_cost), RANDOM: half(heads, drawn)}
+    best = half(heads, by_cost)
+    return {ALL: heads, BEST: best, RANDOM: as_many(heads, layers, len(best), seed)}
 
 
 def half(heads: Sequence[Head], layers: Sequence[int]) -> tuple[Head, ...]:
@@ -41,6 +42,23 @@ def half(heads: Sequence[Head], layers: Sequence[int]) -> tuple[Head, ...]:
         if 2 * len(found) >= len(heads):
             break
     return found
+
+
+def as_many(
+    heads: Sequence[Head], layers: Sequence[int], count: int, seed: int
+) -> tuple[Head, ...]:
+    """Heads of random layers, `count` of them or as near as DRAWS random orders come."""
+    rng = np.random.default_rng(seed)
+    near: tuple[Head, ...] = ()
+    for _ in range(DRAWS):
+        order = rng.permutation(len(layers))
+        for i in range(len(layers)):
+            found = _within(heads, [layers[j] for j in order[: i + 1]])
+            if abs(len(found) - count) < abs(len(near) - count):
+                near = found
+        if len(near) == count:
+            break
+    return near
 
 
 def methods(

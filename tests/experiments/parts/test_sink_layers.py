@@ -29,6 +29,17 @@ def test_half_of_the_heads_are_whole_layers_in_the_order_given(order, wanted):
     assert 2 * len(last) < len(HEADS)
 
 
+@pytest.mark.parametrize("count", range(1, len(HEADS) + 1))
+def test_as_many_heads_of_random_layers_are_whole_layers(count):
+    found = sink_layers.as_many(HEADS, [0, 1, 3, 4], count, seed=0)
+    layers = {layer for layer, _ in found}
+    assert set(found) == {head for head in HEADS if head[0] in layers}
+    # Layers have 2, 1, 3 and 1 heads: every count is a sum of some.
+    assert len(found) == count
+    draws = {sink_layers.as_many(HEADS, [0, 1, 3, 4], 3, seed) for seed in range(20)}
+    assert len(draws) > 1
+
+
 def test_every_choice_stands_once_and_leaves_the_model_as_it_was(model):
     amounts = Amounts(calibration=3, calibration_seq=64, windows=3, context=16, sequences=2, seq=64)
     work = prepared(Reading(str(model)), amounts, Progress())
