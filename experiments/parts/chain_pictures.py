@@ -85,7 +85,7 @@ def chain(findings: Sequence[Finding]) -> Figure:
         way = (end - start) / np.linalg.norm(end - start) * _GAP
         arrow = {"arrowstyle": "-|>", "lw": 2, "shrinkA": 0, "shrinkB": 0}
         arrow["color"] = colours.pop() if len(colours) == 1 else INK
-        axes.annotate("", end - way, start + way, arrowprops=arrow)
+        axes.annotate("", tuple(end - way), tuple(start + way), arrowprops=arrow)
         for index, row in enumerate(rows):
             at, colour = (x, y + _LINE * index), _COLOUR[row.verdict]
             axes.text(*at, _words(row), ha="center", va="bottom", fontsize=8.5, color=colour)

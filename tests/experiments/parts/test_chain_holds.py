@@ -61,8 +61,9 @@ def other(model, seed=3):
     torch.manual_seed(seed)
     changed = LlamaForCausalLM(model.config).double().eval().requires_grad_(False)
     changed.load_state_dict(model.state_dict())
-    for block in changed.model.layers:
-        block.self_attn.k_proj.weight.normal_(0, 0.4)
+    for name, parameter in changed.named_parameters():
+        if "k_proj" in name:
+            parameter.normal_(0, 0.4)
     return changed
 
 
