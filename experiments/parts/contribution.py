@@ -59,20 +59,18 @@ def mapped(
 
 
 def contribution_map(
-    x: Float[Tensor, "tokens d_in"], parts: Components, cells: int, power: int = 1
+    x: Float[Tensor, "tokens d_in"], parts: Components, cells: int
 ) -> Float[np.ndarray, "cells cells"]:
-    """Shares of Σ c_ji^p, c_ji = |x_j| σ_i |v_ji| = ‖x_j σ_i v_ji u_i‖, by ranks of j and i.
+    """Shares of Σ c_ji, c_ji = |x_j| σ_i |v_ji| = ‖x_j σ_i v_ji u_i‖, by ranks of j and i.
 
     Channels j fall with |x_j| of each token, components i with σ_i; both are cut into `cells`
     parts of (nearly) equal number, first the largest. Mean over tokens; sums to 1. Tokens that
     are zero have no shares and are left out.
     """
     size, order = x.abs().sort(dim=1, descending=True, stable=True)
-    adds = (parts.sizes * parts.right.abs()).pow(power).tensor_split(cells, dim=1)
+    adds = (parts.sizes * parts.right.abs()).tensor_split(cells, dim=1)
     table = torch.stack([part.sum(dim=1) for part in adds], dim=1)
-    parted = zip(
-        size.pow(power).tensor_split(cells, dim=1), order.tensor_split(cells, dim=1), strict=True
-    )
+    parted = zip(size.tensor_split(cells, dim=1), order.tensor_split(cells, dim=1), strict=True)
     found = torch.stack([torch.einsum("tj,tjc->tc", s, table[o]) for s, o in parted], dim=1)
     total = found.sum(dim=(1, 2))
     shares = found[total > 0] / total[total > 0, None, None]
@@ -96,7 +94,7 @@ def of_linears(linears: Mapping[str, nn.Linear], progress: Progress) -> dict[str
 
 
 def chance_map(
-    linears: Mapping[str, nn.Linear], tokens: int, cells: int, seed: int, power: int = 1
+    linears: Mapping[str, nn.Linear], tokens: int, cells: int, seed: int
 ) -> Float[np.ndarray, "cells cells"]:
     """The mean map of Gaussian inputs and weights of the linears' shapes: what nothing shows."""
     found = {}
@@ -105,7 +103,7 @@ def chance_map(
         drawn = torch.Generator().manual_seed(seed)
         x = torch.randn(tokens, d_in, generator=drawn)
         parts = Components.of(torch.randn(d_out, d_in, generator=drawn))
-        found[d_out, d_in] = contribution_map(x, parts, cells, power)
+        found[d_out, d_in] = contribution_map(x, parts, cells)
     return np.mean([found[shape] for shape in shapes], axis=0)
 
 
