@@ -43,8 +43,8 @@ class Config:
 
 
 PRESETS = {
-    "smallest": Config(amounts=replace(SMALLEST, calibration=4, blocks=2), steps=2, seeds=2,
-                       select="layers.1.self_attn.*"),
+    "smallest": Config(amounts=replace(SMALLEST, blocks=1), steps=1, seeds=2,
+                       select="layers.0.self_attn.[qk]_proj"),
     "laptop": Config(),
     "paper": Config(Reading("meta-llama/Llama-2-7b-hf", device="cuda"), replace(PAPER, windows=64),
                     rank=64, steps=128, rate=2e-4, seeds=8),
