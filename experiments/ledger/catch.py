@@ -100,4 +100,34 @@ CLAIMS = (
         "It finds the mechanism in about 4 of 10 runs.",
         "catch-training",
     ),
+    Claim(
+        "catch/v2-table-1/tag",
+        "A linear probe on the tag alone reads the truth of statements with 92% and more.",
+        "catch-truth",
+    ),
+    Claim(
+        "catch/v2-table-1/rest",
+        "Without the tag the truth of statements is read about as badly as by chance.",
+        "catch-truth",
+    ),
+    Claim(
+        "catch/v2-table-1/more",
+        "The truth of statements is read better in the tag than in what is left without it.",
+        "catch-truth",
+    ),
+    Claim(
+        "catch/v2-table-7/tag",
+        "A linear probe on the tag alone reads the mood of sentences with 86% and more.",
+        "catch-truth",
+    ),
+    Claim(
+        "catch/v2-table-7/rest",
+        "Without the tag the mood of sentences is read about as badly as by chance.",
+        "catch-truth",
+    ),
+    Claim(
+        "catch/v2-table-7/more",
+        "The mood of sentences is read better in the tag than in what is left without it.",
+        "catch-truth",
+    ),
 )

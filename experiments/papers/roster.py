@@ -9,6 +9,7 @@ _ASKS = {
     "low-rank-table-1": "Which term of sparse plus low rank has the sinks? (Low-rank, table 1)",
     "low-rank-figure-4": "Do heads segment a text by its sinks after pruning? (Low-rank, figure 4)",
     "low-rank-figure-1": "What do heads do with one term of OATS alone? (Low-rank, figure 1)",
+    "low-rank-figure-5": "How much do k examples help a pruned model? (Low-rank, figure 5)",
     "catch-figure-2": "Do the tokens that one sink caught lie together? (Catch, figure 2)",
     "r-sparse-table-3": "Channels alone, low rank alone, or both? (R-Sparse, table 3)",
     "r-sparse-figure-1-and-3": "Which channels and singular components matter? (R-Sparse, 1 and 3)",
@@ -33,6 +34,7 @@ _ASKS = {
     "r-sparse-figure-6": "Is decoding that reads half of the bytes faster? (R-Sparse, figure 6)",
     "catch-models": "Has a model more sinks than another? (Catch, version 2, figure 5)",
     "catch-training": "Does training find the mechanism? (Catch, version 2, figure 7)",
+    "catch-truth": "Can truth and mood be read in tags alone? (Catch, version 2, tables 1, 7)",
 }
 PAPERS = {
     f"experiment {name}": Command(
