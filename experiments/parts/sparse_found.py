@@ -38,6 +38,14 @@ class Losses(NamedTuple):
         """In words: what shares of the dense bytes sparse tokens really read."""
         return ", ".join(f"{v} reads {self.seen[v].read:.1%}" for v in variants)
 
+    def unequal(self, one: Variant, other: Variant) -> str:
+        """A word of warning where the one that predicts better reads more, by half a point."""
+        from experiments.decoding.activation_judge import TOLERANCE, bought
+
+        difference, read = self.less(one, other), [self.seen[v].read for v in (one, other)]
+        more = f"; unequal: the better one reads over {TOLERANCE:.1%} more"
+        return more if bought(difference, *read) else ""
+
     @property
     def units(self) -> dict[str, np.ndarray]:
         """Nats a token of every window, and 1 for every right item, by variant."""
@@ -88,7 +96,7 @@ def beside(
                 unit="nats a token by which it predicts better",
                 over="windows",
                 claimed=region,
-                control=losses.reads(other, own),
+                control=losses.reads(other, own) + losses.unequal(other, own),
             )
         if own in losses.right and other in losses.right:
             share = losses.right[other].mean()

@@ -35,6 +35,14 @@ def test_better_is_a_lower_loss(other, verdict):
     assert "reads 49.0%" in finding.control
 
 
+@pytest.mark.parametrize(("read", "warned"), [(0.5, True), (0.492, False), (0.4, False)])
+def test_who_reads_more_is_told(read, warned):
+    found = losses(r_sparse_50=0.3, cats_50=0.2)
+    found.seen[OTHER] = found.seen[OTHER]._replace(read=read)
+    (finding,) = beside("c", found, OWN, [OTHER])
+    assert ("unequal" in finding.control) == warned
+
+
 def test_answers_are_paired_by_question():
     right = {OWN: np.array([1, 1, 1, 0] * 8) > 0, OTHER: np.array([1, 0, 0, 0] * 8) > 0}
     found = losses(r_sparse_50=0.3, cats_50=0.3)._replace(right=right)
