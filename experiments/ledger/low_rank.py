@@ -65,4 +65,14 @@ CLAIMS = (
         "Outputs of heads segment by sink with the low-rank term alone, less with the sparse.",
         "low-rank-figure-1",
     ),
+    Claim(
+        "low-rank/figure-5/less",
+        "Sparse pruned models gain less from k examples than the dense model.",
+        "low-rank-figure-5",
+    ),
+    Claim(
+        "low-rank/figure-5/oats",
+        "OATS leaves a larger gain from k examples than sparse pruning.",
+        "low-rank-figure-5",
+    ),
 )
