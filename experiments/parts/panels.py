@@ -7,6 +7,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from experiments import pictures
+from experiments.intervals import interval
 
 Lines = Mapping[str, Float[np.ndarray, "point 3"]]
 """By name: mean, low and high of the interval at every point; NaN where there is none."""
@@ -40,3 +41,8 @@ def panels(
             place.set_yscale("log")
     axes[0].legend(loc="best", fontsize=9)
     return canvas
+
+
+def points(values: Sequence[Float[np.ndarray, " unit"]]) -> Float[np.ndarray, "point 3"]:
+    """The intervals of the units at every point, as `panels` draws them."""
+    return np.array([interval(units)[:3] for units in values])

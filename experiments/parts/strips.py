@@ -1,6 +1,7 @@
 """Heads' outputs as rows of coloured tokens, one a model, with or without their patterns."""
 
 from collections.abc import Mapping
+from textwrap import fill
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -29,15 +30,14 @@ def strips(looks: Mapping[str, Look], shown: Shown) -> Figure:
 def maps(looks: Mapping[str, Look], shown: Shown) -> Figure:
     """Each model's pattern, and below it its tokens in their colours; red ticks: dense's sinks."""
     count = len(looks)
-    canvas, axes = pictures.figure(3.4 * count, 4.6, rows=2, columns=count)
-    for index, (name, look) in enumerate(looks.items()):
-        above, below = axes[index], axes[count + index]
+    canvas = Figure(figsize=(2.9 * count, 4.3), layout="constrained")
+    grid = canvas.subplots(2, count, squeeze=False, height_ratios=(9, 1))
+    for above, below, (name, look) in zip(grid[0], grid[1], looks.items(), strict=True):
         above.imshow(look.pattern, cmap="Blues", vmin=0, vmax=1)
         above.set_xticks(shown.sinks, [str(sink) for sink in shown.sinks], color=RED, fontsize=8)
         above.set(xlabel="key", ylabel="query")
-        above.set_title(name, fontsize=10)
+        above.set_title(fill(name, 28), fontsize=9)
         _strip(below, "", look)
-        below.set_box_aspect(0.12)
     return canvas
 
 
