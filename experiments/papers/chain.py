@@ -44,7 +44,7 @@ class Config:
 
 PRESETS = {
     "smallest": Config(
-        amounts=replace(SMALLEST, calibration_seq=128, seq=128),
+        amounts=replace(SMALLEST, calibration_seq=128, sequences=2, seq=128),
         links=("sinks",),
         tasks=("labels",),
         streams=2,
@@ -61,7 +61,7 @@ def run(config: Config, progress: Progress) -> Answer:
     """Aim on other text, then judge; raises as `prepared` does, and BadOption without sinks."""
     from experiments.parts import chain_effects, chain_units, chain_weights
     from experiments.parts.chain_links import trials
-    from experiments.parts.chain_measure import measured
+    from experiments.parts.chain_measure import measured, steps
     from experiments.parts.chain_planted import planted
 
     some("links", config.links)
@@ -79,7 +79,7 @@ def run(config: Config, progress: Progress) -> Answer:
     ]
     kinds = []
     for units in every:
-        with progress.task(units.name) as advance:
+        with progress.task(units.name, steps(units, asked)) as advance:
             found = measured(model, units, aim, asked, weights, advance, config.seed)
         kinds.append(chain_effects.kind(units.name, found))
     known = planted(config.planted, config.links, progress, config.seed)

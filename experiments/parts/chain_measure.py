@@ -88,7 +88,7 @@ def measured(
         if units.segments:
             late += labelled(passed, dense, named, aim)
         found[DENSE.key].append(_read(passed, labels, units, aim, rows))
-        advance(f"{units.name}: dense")
+        advance("dense")
         for trial in trials:
             with swap(model, operators[trial.weights]) if trial.weights else nullcontext():
                 try:
@@ -99,8 +99,13 @@ def measured(
                     continue
             if trial.key in found:
                 found[trial.key].append(_read(after, labels, units, aim, rows))
-            advance(f"{units.name}: {trial.key}")
+            advance(trial.key)
     return {key: _joined(reads, late, units) for key, reads in found.items()}
+
+
+def steps(units: Units, trials: Sequence[Trial]) -> int:
+    """How often `measured` advances, where a head has room for every trial."""
+    return len(batches(len(units.ids), AT_ONCE)) * (1 + len(trials))
 
 
 def labelled(passed: Passed, dense: Dense, named: Sinks, aim: Aim) -> list[Int[np.ndarray, " seq"]]:
