@@ -15,7 +15,7 @@ from experiments.fewshot.tasks import task
 from experiments.settings import BadOption
 from mech.load import load
 
-ITEMS = int(os.environ.get("CTR_FEWSHOT_ITEMS", "12"))
+ITEMS = int(os.environ.get("CTR_FEWSHOT_ITEMS", "8"))
 """The acceptance is 200 items: CTR_FEWSHOT_ITEMS=200 pytest tests/experiments/fewshot."""
 
 
@@ -59,7 +59,7 @@ def independent(model, tokenizer, made, shots):
 @pytest.mark.model
 @pytest.mark.data
 @pytest.mark.parametrize(
-    ("name", "shots"), [("arc-easy", 0), ("openbookqa", 1), ("segment-copy", 5)]
+    ("name", "shots"), [("arc-easy", 0), ("openbookqa", 0), ("segment-copy", 2)]
 )
 def test_accuracy_is_an_independent_scorers_item_by_item(name, shots, demo, data, measured):
     made = task(name, data / "tasks", ITEMS)
