@@ -123,7 +123,7 @@ def place(name: str, usual: Span, prompts: list[Tracks], own: list[Span]) -> Pla
     norms = [p.norm[f.creation, f.token] for p, f in zip(prompts, found, strict=True)]
     lives = [f.lifetime.astype(float) for f in found]
     both = list(zip(prompts, found, strict=True))
-    maker = _maker(both)
+    maker = _maker(both, own)
     levels = Counter((int(c), int(n)) for f in found for c, n in zip(f[1], f[2], strict=True))
     return Place(
         name=name,
@@ -190,12 +190,17 @@ def _means(values: list[np.ndarray]) -> Interval | None:
     return over_prompts(np.array([v.mean() if len(v) else np.nan for v in finite]))
 
 
-def _maker(both: list[tuple[Tracks, Secondary]]) -> int | None:
-    """The block whose MLP adds most along the primary sink, to the found tokens of all prompts."""
+def _maker(both: list[tuple[Tracks, Secondary]], own: list[Span]) -> int | None:
+    """The block of the span whose MLP adds most along the primary sink, to all found tokens."""
     along = np.concatenate([p.mlp_along[:, f.token] for p, f in both], axis=1)
     if along.size == 0 or not np.isfinite(along).all():
         return None
-    return int(along.mean(axis=1).argmax())
+    inside = np.zeros(len(along), bool)
+    for (_, found), where in zip(both, own, strict=True):
+        if len(found.token):
+            inside[where.onset : where.end] = True
+    # What a later phase adds to the same tokens did not make them what they are here.
+    return int(np.where(inside, along.mean(axis=1), -np.inf).argmax())
 
 
 def _made(along: list[np.ndarray], found: list[Secondary], maker: int | None) -> Interval | None:

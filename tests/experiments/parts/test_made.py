@@ -7,7 +7,7 @@ import torch
 from experiments.parts import made
 from experiments.parts.made import ATTENTION, MLP, Rescaled
 from experiments.parts.work import Amounts, prepared
-from experiments.probing.survey_secondary import Tracks
+from experiments.probing.survey_secondary import Tracks, place
 from experiments.progress import Progress
 from experiments.settings import Reading
 from mech.probes.secondary import Span
@@ -54,6 +54,17 @@ def test_measures_of_the_pairs_by_hand():
     assert read["middle"][0] == 0.0  # made after blocks 1 and 4 of 0 … 5, the middle is 2 and 3
     assert all(np.isnan(values[1]) for values in read.values())
     assert made.middle(made.flagged([track({4: [2], 6: [1]})], [SPAN]))[0] == 0.5
+
+
+def test_the_maker_is_a_block_of_the_span():
+    prompts = []
+    for _ in range(3):
+        prompt = track({3: [1, 2], 5: [2]})
+        added = np.zeros((LAYERS, SEQ))
+        added[1], added[5] = 1.0, 9.0  # block 5 is behind the span
+        prompts.append(prompt._replace(mlp_along=added))
+    assert place("phase", SPAN, prompts, [SPAN] * 3).maker == 1
+    assert place("phase", Span(1, 6), prompts, [Span(1, 6)] * 3).maker == 5
 
 
 def test_what_is_left_is_a_ratio_of_sums_over_the_prompts_that_have_any():
