@@ -67,13 +67,13 @@ def run(config: Config, progress: Progress) -> Answer:
     within("shots", config.shots, 1)
     tasks = chosen(config.names, config.tasks, config.limit, config.seed)
     work = prepared(config.reading, config.amounts, progress)
-    right, gaps = {}, {name: {} for name in config.names}
+    right, gaps = {}, {f"gain, {name}": {} for name in config.names}
     for variant in [DENSE, *(Variant(m, config.sparsity) for m in config.methods)]:
         with intervened(work, variant, progress, select=config.select):
             found = answered(work, tasks, range(config.shots + 1), progress, variant.method)
         for task, by_shots in zip(tasks, found, strict=True):
             own = right[task.name, variant.method] = np.array(by_shots, dtype=float)
-            gaps[task.name][variant.method] = points(own - own[0])
+            gaps[f"gain, {task.name}"][variant.method] = points(own - own[0])
     rows = [(*key, *(f"{one:.2f}" for one in own.mean(axis=1))) for key, own in right.items()]
     columns = ("task", "model", *(f"{k} examples" for k in range(config.shots + 1)))
     table = Table(columns, rows, f"Accuracy on {config.limit} items of each task.")
@@ -96,5 +96,5 @@ def _findings(config: Config, right: dict) -> Iterator[Finding]:
 def sections(result: Answer) -> list[Section]:
     """Claims, accuracies, and the gap over the number of examples."""
     counts = [str(k) for k in range(result.config.shots + 1)]
-    drawn = panels(counts, result.data["gaps"], "gain by k examples", mark=0.0)
+    drawn = panels(counts, result.data["gaps"], "examples", mark=0.0)
     return answer.sections(result, "Gaps", [Picture("low-rank-5", drawn, "95% intervals.")])
