@@ -27,7 +27,8 @@ def sizes(
         axes.axhline(factor, color=INK, linewidth=0.8, linestyle=":")
         names = ", ".join(f"{j} ({values[j]:,.0f})" for j in top.tolist()) or "none"
         axes.set(ylabel="|x| / median |x|", ylim=(0, 1.08 * max(float(values.max()), factor)))
-        axes.set_title(f"{kind} tokens entering block {block}; largest above {factor:.0f}: {names}")
+        what = f"{kind} tokens" if kind == kinds[-1] else f"{kind} sinks"
+        axes.set_title(f"{what} entering block {block}; largest above {factor:.0f}: {names}")
     panels[-1].set_xlabel("dimension")
     return canvas
 
@@ -49,7 +50,8 @@ def convergence(
     for rate, label in ((scales, "e^-s"), (scales**2 - scales, "e^-(s² - s)")):
         seen = rate < 34
         axes.semilogy(scales[seen], np.exp(-rate[seen]), ":", color=INK, linewidth=1)
-        axes.annotate(label, (scales[seen][-1], np.exp(-rate[seen][-1])), color=INK, fontsize=9)
+        end = (scales[seen][-1] + 0.15, np.exp(-rate[seen][-1]) / 3)
+        axes.annotate(label, end, color=INK, fontsize=9, parse_math=False)
     axes.set(xlabel="s_tag", ylabel="left to the limit", title="convergence in s_tag")
     axes.legend(loc="upper right", fontsize=9)
     return canvas
@@ -67,7 +69,7 @@ def shares(by_head: Mapping[str, Float[np.ndarray, "layer head"]]) -> Figure:
     ):
         axes.plot(np.ravel(by_head[name])[order], ".", color=colour, markersize=4, label=label)
     axes.axhspan(0.2, 0.4, color=SKY, alpha=0.15, linewidth=0, label="20 to 40%, as claimed")
-    axes.set(xlabel="heads with sinks, in order", ylabel="share of variance", ylim=(0, 1))
+    axes.set(xlabel="heads with sinks, in order", ylabel="share of variance", ylim=(0, 1.03))
     axes.set_title("variance of a head's outputs")
     axes.legend(loc="upper left", fontsize=9)
     return canvas
