@@ -1,9 +1,14 @@
 """The documents say what the ledger holds: a changed digit names its file and line."""
 
+from importlib import import_module
+
 import pytest
 
+from experiments import serial
+from experiments.commands import COMMANDS
 from experiments.ledger import earlier, pages, record
 from experiments.ledger.claims import CLAIMS
+from experiments.restored import restored
 
 DOCUMENTS = [pages.README, *sorted(pages.ROOT.glob("docs/*.md"))]
 
@@ -40,3 +45,12 @@ def test_a_run_of_the_smallest_preset_or_of_other_code_is_not_kept_unmarked():
             continue
         assert bool(kept.marks) == (kept.preset == "smallest" or "+" in kept.commit)
         assert "/" not in "".join(str(v) for v in kept.inputs.values() if isinstance(v, str))
+
+
+RUNS = [kept for kept in record.records() if kept.kind == "run"]
+
+
+@pytest.mark.parametrize("kept", RUNS, ids=[kept.name for kept in RUNS])
+def test_every_kept_run_can_be_asked_again(kept):
+    module = import_module(COMMANDS[f"experiment {kept.experiment}"].module)
+    assert serial.plain(restored(module.Config, kept.config)) == kept.config, "run it again"
