@@ -1,6 +1,6 @@
 """Something in place of the small inputs of linears: nothing, constants of phases, one bias."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -85,3 +85,10 @@ def bias(x: Float[Tensor, "tokens d_in"], sparsity: float) -> Fill:
         return torch.where(x.float().abs() <= threshold, 0, x) + rest.to(x)
 
     return fill
+
+
+def ways(counts: Sequence[int], chance: int, seed: int) -> dict[str, Make]:
+    """All of them by name; `chance`: how many constants are given by chance."""
+    by_size = {f"{count} by size": constants(count) for count in counts}
+    beside = {f"{chance} by chance": at_random(chance, seed)}
+    return {"nothing": nothing, "one bias": bias} | by_size | beside
