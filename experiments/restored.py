@@ -102,8 +102,8 @@ def _scalar(kind: Any, stored: Any) -> Any:
     if isinstance(kind, type) and issubclass(kind, Enum):
         return kind[stored]
     if isinstance(kind, type) and hasattr(kind, "_fields"):  # a named tuple
-        hints = typing.get_type_hints(kind)
-        return kind(**{name: _value(hints[name], item) for name, item in stored.items()})
+        hints, given = typing.get_type_hints(kind), _checked(stored, isinstance(stored, dict), kind)
+        return kind(**{name: _value(hints[name], item) for name, item in given.items()})
     raise TypeError(f"{_called(kind)} has no stored form")
 
 

@@ -189,3 +189,11 @@ def test_a_run_reads_the_same_from_folder_and_store(kept, filled, monkeypatch):
         stored.units(from_folder)["nats"], stored.units(from_store)["nats"]
     )
     assert from_folder.inputs == from_store.inputs
+
+
+def test_what_was_not_measured_is_read_as_untested(kept):
+    nothing = Finding("low-rank/figure-2/oats", "oats, 50%", None, "sinks", "sequences",
+                      ABOVE_ZERO, "", "too few")  # fmt: skip
+    row = stored.run(str(kept("one", {}, result={"findings": [nothing]})))
+    assert stored.findings(row) == [nothing]
+    assert stored.findings(row)[0].verdict == "untested"
