@@ -103,8 +103,8 @@ def tables(by: By, p: Mapping[str, float], tasks: Sequence[Task]) -> list[Table]
         ("task", "model", *head[3:], "gain less dense", "detectable"),
         rows,
         "Tasks that the dense model gains on, the same items for every model; differences are "
-        "paired by item. The tasks were chosen by the dense model's answers to these items, and the "
-        "examples are one draw: an interval over items says nothing of other examples.",
+        "paired by item. The tasks were chosen by the dense model's answers to these items, and "
+        "the examples are one draw: an interval over items says nothing of other examples.",
     )
     return [first, second]
 
