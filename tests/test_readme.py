@@ -26,6 +26,9 @@ def test_command_lines_can_be_parsed(line):
         return
     command = (cli.COMMANDS | cli.TOOLS)[name]
     config = importlib.import_module(command.module).Config
+    if name in cli.TOOLS:
+        assert isinstance(cli._parse(name, command, config, rest), config)
+        return
     kind = dataclasses.make_dataclass("Arguments", [("config", config), ("where", cli.Where)])
     assert cli._parse(name, command, kind, rest).config is not None
 
