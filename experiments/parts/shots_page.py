@@ -12,8 +12,9 @@ from experiments.intervals import interval
 from experiments.parts.answer import Answer
 from experiments.parts.shots import Shots, chance
 from experiments.pictures import figure
-from experiments.report import Picture, Table
+from experiments.report import BLUE, INK, ORANGE, Picture, Table
 
+COLOURS = {"dense": INK, "misled": ORANGE}
 By = Mapping[str, Mapping[str, Shots]]
 
 
@@ -129,7 +130,7 @@ def pictures(result: Answer) -> list[Picture]:
         for place, (model, values) in zip(places, rows.items(), strict=True):
             found = interval(values)
             reach = [[found.mean - found.low], [found.high - found.mean]]
-            axis.errorbar(found.mean, place, xerr=reach, fmt="o", color=f"C{model != 'dense'}")
+            axis.errorbar(found.mean, place, xerr=reach, fmt="o", color=COLOURS.get(model, BLUE))
         names = ["wrong answers" if model == "misled" else model for model in rows]
         axis.set_yticks(list(places), names if column == 0 else [""] * len(rows))
         axis.axvline(0, color="#999999", linewidth=0.8)
