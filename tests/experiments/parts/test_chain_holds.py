@@ -167,7 +167,7 @@ def test_the_control_of_outliers_is_as_large_and_leaves_them():
 
 @given(seed=st.integers(0, 99), groups=st.integers(2, 4))
 def test_erased_directions_leave_groups_with_one_mean(seed, groups):
-    """Then no straight line tells them apart; the random direction of equal variance leaves them."""
+    """Then no line tells them apart; the random direction of equal variance leaves them."""
     draw = np.random.default_rng(seed)
     labels = draw.permutation(np.arange(120) % groups)
     vectors = draw.standard_normal((120, 11)) + 3 * draw.standard_normal((groups, 11))[labels]
