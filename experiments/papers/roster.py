@@ -21,7 +21,7 @@ _ASKS = {
     "catch-figures-3-to-5": "Are few dimensions large, most at sinks? (Catch, figures 3 to 5)",
     "r-sparse-stable-rank": "Are the biases of left-out inputs of low rank? (R-Sparse, section 3)",
     "qera-table": "Which low-rank term mends quantised weights best? (QERA, perplexity)",
-    "r-sparse-figures-8-and-9": "Are contributions the same over domains? (R-Sparse, figures 8 and 9)",
+    "r-sparse-figures-8-and-9": "Are contributions the same over domains? (R-Sparse, figures 8, 9)",
     "catch-figure-6": "How fast do the theorem's attention weights converge? (Catch, figure 6)",
     "r-sparse-table-1": "Is R-Sparse better than CATS, GRIFFIN and ReLU? (R-Sparse, table 1)",
     "r-sparse-figure-5": "What do accuracy and perplexity do over sparsities? (R-Sparse, figure 5)",
