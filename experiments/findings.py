@@ -45,7 +45,10 @@ class Finding(NamedTuple):
 
     @property
     def verdict(self) -> Verdict:
-        """shown: the whole interval is claimed; contradicted: none of it; otherwise not shown."""
+        """shown: the whole interval is claimed; contradicted: none of it; otherwise not shown.
+
+        An interval that touches the claimed values (an effect of 0 in every unit) is not shown.
+        """
         if self.effect is None:
             return "untested"
         low, high = self.effect.low, self.effect.high
@@ -53,6 +56,6 @@ class Finding(NamedTuple):
             return "not shown"
         if self.claimed.low < low and high < self.claimed.high:
             return "shown"
-        if high <= self.claimed.low or low >= self.claimed.high:
+        if high < self.claimed.low or low > self.claimed.high:
             return "contradicted"
         return "not shown"

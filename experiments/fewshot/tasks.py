@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from experiments.fewshot import mmlu
 from experiments.fewshot.task import Item, Task
 from experiments.fewshot.words import KINDS
 from experiments.settings import BadOption, within
@@ -30,6 +31,7 @@ LOCAL = {
     "piqa": _File("piqa.jsonl", "Answer:"),
     "boolq": _File("boolq.jsonl.gz", "\nAnswer:"),
 }
+MMLU = "mmlu"
 
 
 def task(name: str, folder: Path | None = None, limit: int = 100, seed: int = 0) -> Task:
@@ -47,6 +49,8 @@ def task(name: str, folder: Path | None = None, limit: int = 100, seed: int = 0)
         made, between = GENERATED[name]
         items = made(draw, limit + EXAMPLES)
         return Task(name, items[EXAMPLES:], items[:EXAMPLES], between)
+    if name == MMLU:
+        return _mmlu(folder, limit, draw)
     if name not in LOCAL:
         raise BadOption(f"--task {name}: give one of {', '.join(names())}")
     rows = _read(name, folder)
@@ -61,7 +65,20 @@ def task(name: str, folder: Path | None = None, limit: int = 100, seed: int = 0)
 
 def names() -> tuple[str, ...]:
     """All tasks, those of local files first."""
-    return (*LOCAL, *GENERATED)
+    return (*LOCAL, MMLU, *GENERATED)
+
+
+def _mmlu(folder: Path | None, limit: int, draw: np.random.Generator) -> Task:
+    """Its folder lies in `folder` or beside it; its examples are of the dev part."""
+    if folder is None:
+        raise BadOption("--tasks: mmlu is read from a folder; give the one that holds mmlu/")
+    place = next((p for p in (folder / MMLU, folder.parent / MMLU) if p.is_dir()), folder / MMLU)
+    items, examples = mmlu.items(place, "test"), mmlu.items(place, "dev")
+    if limit > len(items):
+        raise BadOption(f"--limit {limit}: mmlu has {len(items)} items")
+    shown = draw.permutation(len(examples))[:EXAMPLES]
+    asked = draw.permutation(len(items))[:limit]
+    return Task(MMLU, tuple(items[i] for i in asked), tuple(examples[i] for i in shown))
 
 
 def _read(name: str, folder: Path | None) -> list[Item]:

@@ -51,7 +51,7 @@ class Config:
 
 
 _QUICK = {"names": ("labels",), "shots": 2, "limit": 12, "methods": ("wanda", "oats")}
-_LARGE = {"names": ("arc-easy", "openbookqa", "piqa", "boolq"), "limit": 400}
+_LARGE = {"names": ("mmlu",), "limit": 14_042}
 PRESETS = {
     "smallest": Config(amounts=SMALLEST, select="layers.2.self_attn.*", **_QUICK),
     "laptop": Config(),
