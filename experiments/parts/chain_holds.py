@@ -84,9 +84,16 @@ def put(
     return lambda h: torch.where(mask, value.to(h.dtype), h)
 
 
-def erased(basis: Float[Tensor, "k d_model"], mean: Float[Tensor, " d_model"]) -> Stream:
-    """h' = h - (h - mean) Bᵀ B with the orthonormal rows B: nothing along them but the mean's."""
-    return lambda h: h - ((h - mean) @ basis.mT @ basis).to(h.dtype)
+def erased(
+    basis: Float[Tensor, "k d_model"],
+    mean: Float[Tensor, " d_model"],
+    at: Bool[Tensor, "batch seq"],
+) -> Stream:
+    """h' = h - (h - mean) Bᵀ B at the tokens `at`, B of orthonormal rows: along them the mean's.
+
+    Massive tokens are best left out: nearly any direction holds some of a massive number.
+    """
+    return lambda h: h - at[..., None] * ((h - mean) @ basis.mT @ basis).to(h.dtype)
 
 
 def held_along(basis: Float[Tensor, "k d_model"], along: Float[Tensor, "batch seq k"]) -> Stream:

@@ -137,7 +137,10 @@ def _broken(
         return Changes(streams={b: (by_block(dense, b, seed),) for b in dense.mask})
     if trial.link == SEGMENTS:
         basis = aim.basis if trial.name == ERASE else aim.control
-        return Changes(streams={b: (erased(basis[b], aim.mean[b]),) for b in aim.blocks})
+        ordinary = {b: ~dense.mask[b].any(dim=-1) for b in aim.blocks}
+        return Changes(
+            streams={b: (erased(basis[b], aim.mean[b], ordinary[b]),) for b in aim.blocks}
+        )
     edits: dict[tuple[str, str], Edit] = {
         (SINKS, BLOCK): Block(early),
         (SINKS, BLOCKED): Block(Where(aim.early, random, aim.heads)),
