@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 
 
 def test_an_unknown_command_is_told_the_nearest(ctr):
-    expect_refused(ctr("prob"), "'prob'", "did you mean probe?")
-    expect_refused(ctr("experiment", "limit"), "'experiment limit'", "mean experiment limits")
+    expect_refused(ctr("prob"), "'prob'", "did you mean probe or")
+    expect_refused(ctr("experiment", "limit"), "'experiment limit'", "mean experiment limits or")
 
 
 def test_an_unknown_option_is_one_clause_on_an_ascii_terminal(ctr):
