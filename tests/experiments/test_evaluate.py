@@ -32,7 +32,8 @@ def test_tasks_and_summaries(model, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--tasks", "mmlu"), "arc-easy"),
+        (("--tasks", "mmlu"), "holds mmlu"),
+        (("--tasks", "no-such-task"), "arc-easy"),
         (("--tasks", "piqa"), "folder"),
         (("--shots", "-1"), "shots"),
         (("--shots", "17", "--limit", "4", "--tasks", "labels"), "16 examples"),
