@@ -1,8 +1,8 @@
 """Walk a model block by block: calibrate, replace, carry on.  Written once, for every method."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -15,12 +15,38 @@ from bridge.replace import check_finite, replaced, replaced_component
 from bridge.sites import block_of, left_dense, linears, matching, place, show, standing
 from bridge.statistics import nothing
 from bridge.stream import Call, Stream, evaluating, record
-from bridge.watch import TokenWeights, watch
+from bridge.watch import Seen, TokenWeights, watch
 from mech.blocks import decoder_blocks
 from mech.errors import BadInput
 from mech.tokens import check_ids
 
 AnyMethod = Method | ComponentMethod | Mapping[str, Method]
+
+
+@runtime_checkable
+class Ranks(Protocol):
+    """Processes that compress one model together, each on its own part of the calibration text.
+
+    Every rank calls `compress` with the same arguments. Statistics are sums, so that adding them
+    over ranks gives what one process would have seen; which linears a rank replaces is dealt out;
+    every rank ends with all of them.
+    """
+
+    def mine(self, batches: Sequence[Any]) -> Sequence[Any]:
+        """The calibration batches of this rank, at least one."""
+        ...
+
+    def summed(self, seen: Mapping[str, Seen]) -> dict[str, Seen]:
+        """What all ranks saw of a block's linears together; the same on every rank."""
+        ...
+
+    def dealt(self, linears: Mapping[str, nn.Linear]) -> Collection[str]:
+        """The linears of a block that this rank replaces; over all ranks each once."""
+        ...
+
+    def shared(self, done: Mapping[str, Done], linears: Mapping[str, nn.Linear]) -> dict[str, Done]:
+        """What all ranks made of a block's linears, in the block's order, on every rank."""
+        ...
 
 
 @runtime_checkable
@@ -60,6 +86,7 @@ def compress(
     select: str = "*",
     token_weights: TokenWeights | None = None,
     shards: Shards | None = None,
+    ranks: Ranks | None = None,
     advance: Callable[[str], None] | None = None,
 ) -> Compression:
     """Replace, in place, every selected linear by `method(weight, what its inputs looked like)`.
@@ -74,7 +101,8 @@ def compress(
     `method` is one for all linears, one of whole components (`bridge.component`), or a mapping
     from names to methods, in which what is not named stays dense. `token_weights`, one tensor
     of the shape of each batch, w_t >= 0, makes every second moment Σ_t w_t x_t x_tᵀ. `shards`
-    keeps what is done, block by block, and gives it back.
+    keeps what is done, block by block, and gives it back. `ranks` are the processes that share
+    the work; all of them call this with the same arguments.
 
     Matrices that a family does not keep in linears (GPT-2's Conv1D, stacks of experts) are
     linears afterwards, until `restore`. What holds matrices and stays dense is in
@@ -95,6 +123,8 @@ def compress(
         raise BadInput(
             "token weights are for methods of one linear: components watch for themselves"
         )
+    if ranks is not None and isinstance(method, ComponentMethod):
+        raise BadInput(f"{method!r} replaces whole components, which ranks do not share: use one")
     tell = advance or (lambda _: None)
     running = (
         nullcontext()
@@ -110,7 +140,7 @@ def compress(
             originals = {**work.linears, **originals}
             for name, linear in work.linears.items():
                 check_finite(linear.weight, f"{name}: its weight")
-            rows = tuple(_walk(model, work, batches, token_weights, shards, tell))
+            rows = tuple(_walk(model, work, batches, token_weights, shards, ranks, tell))
             complete = True
         finally:
             if not complete:
@@ -172,6 +202,7 @@ def _walk(
     batches: Sequence[Int[Tensor, "_batch _seq"]],
     token_weights: TokenWeights | None,
     shards: Shards | None,
+    ranks: Ranks | None,
     advance: Callable[[str], None],
 ) -> Iterator[Row]:
     layers = sorted({block_of(name) for name in work.linears})
@@ -181,6 +212,9 @@ def _walk(
         if all(found.values()):  # nothing is calibrated: nothing has to run
             yield from _assembled(model, work, found, advance)
             return
+    if ranks is not None:
+        batches = ranks.mine(batches)
+        token_weights = None if token_weights is None else ranks.mine(token_weights)
     stream, calls = record(model, batches)
     last = layers[-1]
     for layer, block in enumerate(decoder_blocks(model)[: last + 1]):
@@ -190,7 +224,9 @@ def _walk(
             if shards is not None and layer not in found:
                 kept = shards.read(layer)
             if kept is None:
-                done = _block(model, block, here, stream, calls[layer], token_weights, advance)
+                done = _block(
+                    model, block, here, stream, calls[layer], token_weights, ranks, advance
+                )
                 if shards is not None:
                     shards.write(layer, done)
                     # What is read back stands: in memory laid out as it will be after a kill.
@@ -232,6 +268,7 @@ def _block(
     stream: Sequence[Stream],
     calls: Sequence[Call],
     token_weights: TokenWeights | None,
+    ranks: Ranks | None,
     advance: Callable[[str], None],
 ) -> dict[str, Done]:
     """Calibrate a dense block in one pass, and replace its linears."""
@@ -252,13 +289,18 @@ def _block(
             done |= replaced_component(component, method, state, moments)
             advance(f"layers.{component.layer}: {component.kind}")
         return done
+    if ranks is not None:
+        seen = ranks.summed(seen)
+    own = work.linears if ranks is None else ranks.dealt(work.linears)
     for name, linear in work.linears.items():
+        if name not in own:
+            continue
         weighted = token_weights is not None
         done[name] = replaced(
             model, name, linear, work.methods[name], seen[name], weighted=weighted
         )
         advance(name)
-    return done
+    return done if ranks is None else ranks.shared(done, work.linears)
 
 
 def _taken(work: _Work, kept: Mapping[str, Done], layer: int) -> dict[str, Done]:
