@@ -33,7 +33,7 @@ class Config:
     """The rows as docs/evidence.md has them."""
     add: tuple[Path, ...] = ()
     """Folders of runs, or of such folders, whose findings are kept in place of older ones of the
-    same experiment."""
+    same experiment, preset and seed."""
     force: bool = False
     """Keep runs of the smallest preset and of code that was not committed too, with a mark."""
     write: bool = False

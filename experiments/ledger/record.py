@@ -52,10 +52,15 @@ class Record(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of its file: the experiment, and the preset where that is not the usual one."""
+        """Of its file: the experiment, and preset and seed where they are not the usual ones.
+
+        So a run on other draws is kept beside the first one and not in its place.
+        """
         if self.kind == "earlier":
             return f"earlier-{self.experiment}"
-        return self.experiment + ("" if self.preset in ("", "laptop") else f".{self.preset}")
+        preset = "" if self.preset in ("", "laptop") else f".{self.preset}"
+        seed = self.config.get("seed") or 0
+        return self.experiment + preset + (f".seed-{seed}" if seed else "")
 
 
 def of_run(folder: Path, *, force: bool = False) -> Record:
@@ -120,7 +125,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def write(record: Record, folder: Path = RECORDS) -> Path:
-    """Keep it; an older record of the same experiment and preset goes."""
+    """Keep it; an older record of the same experiment, preset and seed goes."""
     file = folder / f"{record.name}.json"
     plain = serial.plain(record)
     for finding, row in zip(record.findings, plain["findings"], strict=True):

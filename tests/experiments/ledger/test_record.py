@@ -52,6 +52,21 @@ def test_a_record_comes_back_as_it_was_written(tmp_path):
     assert [tuple(held) for held in back.figures] == [("wanda: sinks", 1.5, 1.0, 2.0)]
 
 
+def test_a_run_on_other_draws_is_kept_beside_the_first(tmp_path):
+    for number, seed in enumerate((0, 3, 3)):
+        folder = run(tmp_path / f"run-{number}", finding(1, 2))
+        stored = json.loads((folder / "result.json").read_text())
+        stored["config"]["seed"] = seed
+        (folder / "result.json").write_text(json.dumps(stored))
+        record.write(record.of_run(folder), tmp_path)
+    assert sorted(file.name for file in tmp_path.glob("*.json")) == [
+        "low-rank-figure-2.json",
+        "low-rank-figure-2.seed-3.json",
+    ]
+    found = record.records(tmp_path)
+    assert [len(one.findings) for one in found] == [1, 1]
+
+
 def test_a_verdict_that_was_changed_by_hand_is_not_read(tmp_path):
     file = record.write(record.of_run(run(tmp_path / "run", finding(-2, -1))), tmp_path)
     plain = json.loads(file.read_text())
