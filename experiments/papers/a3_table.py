@@ -92,7 +92,7 @@ def _finding(name: str, rho: float, units: dict) -> Finding:
 
 def sections(result: Answer) -> list[Section]:
     """Claims, perplexities, and the losses as a picture."""
-    from experiments.parts.losses import above_dense
+    from experiments.parts.qera.losses import above_dense
 
     picture = Picture("losses", above_dense(result.units), "95% intervals over windows, paired.")
     return answer.sections(result, "Perplexity at equal budget", [picture])

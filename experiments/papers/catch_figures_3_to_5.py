@@ -40,7 +40,7 @@ PRESETS = {
 def run(config: Config, progress: Progress) -> Answer:
     """One pass over the sequences; raises as `prepared` does."""
     from experiments import measure
-    from experiments.parts.outlying import KINDS, look, same
+    from experiments.parts.catch.outlying import KINDS, look, same
 
     between("epsilon", config.epsilon, 0, 1)
     work = prepared(config.reading, config.amounts, progress)

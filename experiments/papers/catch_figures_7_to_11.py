@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from experiments.findings import ABOVE_ZERO, Finding, Region
 from experiments.parts import answer
 from experiments.parts.answer import Answer
-from experiments.parts.kinds import KINDS, Kind, prompts
+from experiments.parts.catch.kinds import KINDS, Kind, prompts
 from experiments.parts.tagged import by_sequence, finding, told
 from experiments.parts.work import DEMO, LAPTOP, PAPER, SMALLEST, Amounts, prepared
 from experiments.progress import Progress
@@ -46,7 +46,7 @@ PRESETS = {
 def run(config: Config, progress: Progress) -> Answer:
     """Choose heads, then read every prompt; raises as `prepared` does, and for unknown kinds."""
     from experiments import catching, measure
-    from experiments.parts.judging import judged
+    from experiments.parts.catch.judging import judged
     from experiments.probing import release
 
     some("kinds", config.kinds)

@@ -14,7 +14,7 @@ from experiments.findings import ABOVE_ZERO, Finding, Region
 from experiments.intervals import interval
 from experiments.parts import answer
 from experiments.parts.answer import Answer
-from experiments.parts.statements import Topic, encoded, given, parts, statements
+from experiments.parts.catch.statements import Topic, encoded, given, parts, statements
 from experiments.parts.work import DEMO, shorten
 from experiments.progress import Progress
 from experiments.report import Section, Table
@@ -51,7 +51,7 @@ PRESETS = {
 def run(config: Config, progress: Progress) -> Answer:
     """Read every statement, then fit; raises BadOption, and BadInput for the model."""
     from experiments import measure
-    from experiments.parts.linear_probe import correct
+    from experiments.parts.catch.linear_probe import correct
 
     some("topics", config.topics)
     within("groups", config.groups, 20, 100)

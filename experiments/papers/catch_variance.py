@@ -42,7 +42,7 @@ PRESETS = {
 def run(config: Config, progress: Progress) -> Answer:
     """One pass over the sequences; raises as `prepared` does."""
     from experiments import measure
-    from experiments.parts.spanned import look, over_sequences
+    from experiments.parts.catch.spanned import look, over_sequences
 
     between("epsilon", config.epsilon, 0, 1)
     within("seed", config.seed, 0, SEEDS)

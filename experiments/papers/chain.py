@@ -59,10 +59,12 @@ PRESETS = {
 
 def run(config: Config, progress: Progress) -> Answer:
     """Aim on other text, then judge; raises as `prepared` does, and BadOption without sinks."""
-    from experiments.parts import chain_effects, chain_units, chain_weights
-    from experiments.parts.chain_links import trials
-    from experiments.parts.chain_measure import measured, steps
-    from experiments.parts.chain_planted import planted
+    from experiments.parts.chain import effects as chain_effects
+    from experiments.parts.chain import units as chain_units
+    from experiments.parts.chain import weights as chain_weights
+    from experiments.parts.chain.links import trials
+    from experiments.parts.chain.measure import measured, steps
+    from experiments.parts.chain.planted import planted
 
     some("links", config.links)
     work = prepared(config.reading, config.amounts, progress)
@@ -95,6 +97,6 @@ def run(config: Config, progress: Progress) -> Answer:
 
 def sections(result: Answer) -> list[Section]:
     """Claims, tables by kind of sequence, and the chain with its arrows."""
-    from experiments.parts.chain_pictures import pictures
+    from experiments.parts.chain.pictures import pictures
 
     return answer.sections(result, "The chain, link by link", pictures(result.findings))

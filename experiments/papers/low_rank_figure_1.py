@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 
 from experiments import naming
 from experiments.findings import ABOVE_ZERO, Finding
-from experiments.parts import answer, segmented
+from experiments.parts import answer
 from experiments.parts.answer import Answer
-from experiments.parts.strips import maps
-from experiments.parts.swapped import TERMS, swapped
+from experiments.parts.low_rank import segmented
+from experiments.parts.low_rank.strips import maps
+from experiments.parts.low_rank.swapped import TERMS, swapped
 from experiments.parts.tagged import finding, told
 from experiments.parts.work import DEMO, LAPTOP, PAPER, SMALLEST, Amounts, prepared
 from experiments.progress import Progress

@@ -13,9 +13,10 @@ import numpy as np
 from experiments import recalls
 from experiments.findings import ABOVE_ZERO, BELOW_ZERO, Finding
 from experiments.intervals import interval
-from experiments.parts import answer, kept
+from experiments.parts import answer
 from experiments.parts.answer import Answer
 from experiments.parts.intervened import DENSE, Variant, intervened
+from experiments.parts.low_rank import kept
 from experiments.parts.panels import panels
 from experiments.parts.work import DEMO, LAPTOP, PAPER, SMALLEST, Amounts, prepared
 from experiments.progress import Progress

@@ -45,7 +45,7 @@ PRESETS = {
 
 def run(config: Config, progress: Progress) -> Answer:
     """Compress once a method and sparsity; raises as `prepared`, BadOption without oats."""
-    from experiments.parts.moved import moved
+    from experiments.parts.low_rank.moved import moved
 
     some("methods", config.methods)
     if "oats" not in config.methods or len(config.methods) < 2:

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from experiments.findings import ABOVE_ZERO, BELOW_ZERO, Finding
-from experiments.parts import answer, segmented
+from experiments.parts import answer
 from experiments.parts.answer import Answer
 from experiments.parts.intervened import DENSE, Variant, intervened
-from experiments.parts.strips import strips
+from experiments.parts.low_rank import segmented
+from experiments.parts.low_rank.strips import strips
 from experiments.parts.tagged import finding, told
 from experiments.parts.work import DEMO, LAPTOP, PAPER, SMALLEST, Amounts, prepared
 from experiments.progress import Progress

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from experiments import naming, recalls
 from experiments.findings import ABOVE_ZERO, Finding
 from experiments.intervals import interval
-from experiments.parts import answer, kept
+from experiments.parts import answer
 from experiments.parts.answer import Answer
-from experiments.parts.swapped import CONTROLS, DRAWN, TERMS, swapped
+from experiments.parts.low_rank import kept
+from experiments.parts.low_rank.swapped import CONTROLS, DRAWN, TERMS, swapped
 from experiments.parts.work import DEMO, LAPTOP, PAPER, SMALLEST, Amounts, prepared
 from experiments.progress import Progress
 from experiments.report import Section, Table

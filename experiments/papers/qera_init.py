@@ -53,7 +53,7 @@ PRESETS = {
 
 def run(config: Config, progress: Progress) -> Answer:
     """Every seed, every start; raises as `prepared` and the quantisers do."""
-    from experiments.parts import mended, tuning
+    from experiments.parts.qera import mended, tuning
     from experiments.parts.standing import predicted
 
     within("steps", config.steps, 1, config.amounts.calibration)

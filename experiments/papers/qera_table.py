@@ -55,7 +55,7 @@ PRESETS = {
 
 def run(config: Config, progress: Progress) -> Answer:
     """Quantise once, stand each way in the model; raises as `prepared` and the quantisers do."""
-    from experiments.parts import mended
+    from experiments.parts.qera import mended
     from experiments.parts.standing import predicted
 
     some("methods", config.methods)
@@ -93,7 +93,7 @@ def _findings(units: dict) -> Iterator[Finding]:
 
 def sections(result: Answer) -> list[Section]:
     """Claims, perplexities, and the losses as a picture."""
-    from experiments.parts.losses import above_dense
+    from experiments.parts.qera.losses import above_dense
 
     picture = Picture("losses", above_dense(result.units), "95% intervals over windows, paired.")
     return answer.sections(result, "Quantised and mended", [picture])

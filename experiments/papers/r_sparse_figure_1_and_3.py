@@ -14,8 +14,9 @@ import numpy as np
 
 from experiments.findings import ABOVE_ZERO, Finding, Region
 from experiments.intervals import interval
-from experiments.parts import answer, maps_page
+from experiments.parts import answer
 from experiments.parts.answer import Answer
+from experiments.parts.r_sparse import maps_page
 from experiments.parts.work import DEMO, LAPTOP, PAPER, SMALLEST, Amounts, prepared
 from experiments.progress import Progress
 from experiments.report import Section
@@ -52,7 +53,7 @@ PRESETS = {
 def run(config: Config, progress: Progress) -> Answer:
     """Map every chosen linear on every sequence; raises as `prepared` does."""
     from bridge.decode.plan import Setting
-    from experiments.parts import contribution, linears_read
+    from experiments.parts.r_sparse import contribution, linears_read
 
     within("every", config.every, 1)
     within("cells", config.cells, 2)

@@ -11,8 +11,9 @@ import numpy as np
 
 from experiments.findings import Finding, Region
 from experiments.intervals import interval
-from experiments.parts import answer, filled_page
+from experiments.parts import answer
 from experiments.parts.answer import Answer
+from experiments.parts.r_sparse import filled_page
 from experiments.parts.work import DEMO, PAPER, SMALLEST, Amounts, prepared
 from experiments.progress import Progress
 from experiments.report import Section
@@ -56,7 +57,7 @@ def run(config: Config, progress: Progress) -> Answer:
     """Calibrate, then score every variant; raises as `prepared` does."""
     from bridge.decode.inputs import calibrate
     from experiments import measure
-    from experiments.parts import filled
+    from experiments.parts.r_sparse import filled
 
     some("sparsities", config.sparsities)
     some("constants", config.constants)

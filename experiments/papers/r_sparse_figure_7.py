@@ -7,10 +7,19 @@ of the MLPs (at 40% more than its paper's half). Beside it stand as many neurons
 
 from dataclasses import dataclass, replace
 
-from experiments.parts import answer, sparse_found
+from experiments.parts import answer
 from experiments.parts.answer import Answer
 from experiments.parts.intervened import DENSE, Variant
-from experiments.parts.sparse import ONE_BLOCK, QUICK, SETTLED, WINDOWS, Gating, Sparse, check
+from experiments.parts.r_sparse import sparse_found
+from experiments.parts.r_sparse.sparse import (
+    ONE_BLOCK,
+    QUICK,
+    SETTLED,
+    WINDOWS,
+    Gating,
+    Sparse,
+    check,
+)
 from experiments.parts.work import DEMO, PAPER, Amounts, prepared
 from experiments.progress import Progress
 from experiments.report import Section

@@ -13,8 +13,9 @@ import numpy as np
 
 from experiments.findings import BELOW_ZERO, Finding
 from experiments.intervals import interval
-from experiments.parts import answer, stable_page
+from experiments.parts import answer
 from experiments.parts.answer import Answer
+from experiments.parts.r_sparse import stable_page
 from experiments.parts.work import DEMO, PAPER, SMALLEST, Amounts, prepared
 from experiments.progress import Progress
 from experiments.report import Section
@@ -60,8 +61,8 @@ PRESETS = {
 
 def run(config: Config, progress: Progress) -> Answer:
     """Map, then decode; raises as `prepared` and `domains` do."""
-    from experiments.parts import linears_read, stable, thresholds
-    from experiments.parts.domains import domains
+    from experiments.parts.r_sparse import linears_read, stable, thresholds
+    from experiments.parts.r_sparse.domains import domains
 
     within("every", config.every, 1)
     within("cells", config.cells, 2)

@@ -13,8 +13,9 @@ import numpy as np
 
 from experiments.findings import BELOW_ZERO, Finding, Region
 from experiments.intervals import interval
-from experiments.parts import answer, left_out_page
+from experiments.parts import answer
 from experiments.parts.answer import Answer
+from experiments.parts.r_sparse import left_out_page
 from experiments.parts.work import DEMO, LAPTOP, PAPER, SMALLEST, Amounts, prepared
 from experiments.progress import Progress
 from experiments.report import Section
@@ -50,7 +51,7 @@ PRESETS = {
 
 def run(config: Config, progress: Progress) -> Answer:
     """The spectra of every chosen linear on every sample; raises as `prepared` does."""
-    from experiments.parts import left_out, linears_read
+    from experiments.parts.r_sparse import left_out, linears_read
 
     within("every", config.every, 1)
     between("sparsity", config.sparsity, 0, 1)

@@ -8,11 +8,20 @@ budget: what it reads is counted. Beside the paper's: TEAL, and a low-rank term 
 from dataclasses import dataclass
 
 from experiments.findings import Finding, Region
-from experiments.parts import answer, sparse_found
+from experiments.parts import answer
 from experiments.parts.answer import Answer
-from experiments.parts.asked import GENERATED, QUESTIONS, Questions
 from experiments.parts.intervened import DENSE, Variant
-from experiments.parts.sparse import ONE_BLOCK, QUICK, SETTLED, WINDOWS, Gating, Sparse, check
+from experiments.parts.r_sparse import sparse_found
+from experiments.parts.r_sparse.asked import GENERATED, QUESTIONS, Questions
+from experiments.parts.r_sparse.sparse import (
+    ONE_BLOCK,
+    QUICK,
+    SETTLED,
+    WINDOWS,
+    Gating,
+    Sparse,
+    check,
+)
 from experiments.parts.work import DEMO, PAPER, Amounts, prepared
 from experiments.progress import Progress
 from experiments.report import Section

@@ -8,12 +8,21 @@ from dataclasses import dataclass
 
 from experiments.findings import Finding, Region
 from experiments.intervals import interval
-from experiments.parts import answer, sparse_found
+from experiments.parts import answer
 from experiments.parts.answer import Answer
-from experiments.parts.asked import GENERATED, QUESTIONS, Questions
 from experiments.parts.intervened import DENSE, Variant
-from experiments.parts.sparse import ONE_BLOCK, QUICK, SETTLED, WINDOWS, Gating, Sparse, check
-from experiments.parts.sparse_found import Losses, judged
+from experiments.parts.r_sparse import sparse_found
+from experiments.parts.r_sparse.asked import GENERATED, QUESTIONS, Questions
+from experiments.parts.r_sparse.sparse import (
+    ONE_BLOCK,
+    QUICK,
+    SETTLED,
+    WINDOWS,
+    Gating,
+    Sparse,
+    check,
+)
+from experiments.parts.r_sparse.sparse_found import Losses, judged
 from experiments.parts.work import DEMO, PAPER, Amounts, prepared
 from experiments.progress import Progress
 from experiments.report import Section
@@ -46,7 +55,7 @@ PRESETS = {
 
 def run(config: Config, progress: Progress) -> Answer:
     """Score and ask before and after quantisation; raises as `prepared` does."""
-    from experiments.parts.sparse import in_int4
+    from experiments.parts.r_sparse.sparse import in_int4
 
     check(config.gating, config.sparsities)
     tasks = config.questions.drawn()

@@ -6,11 +6,20 @@ many numbers a token, true shapes. "r-sparse-moment" is ours: the low-rank term 
 
 from dataclasses import dataclass
 
-from experiments.parts import answer, sparse_found
+from experiments.parts import answer
 from experiments.parts.answer import Answer
-from experiments.parts.asked import NOTHING, Questions
 from experiments.parts.intervened import DENSE, Variant
-from experiments.parts.sparse import ONE_BLOCK, QUICK, SETTLED, WINDOWS, Gating, Sparse, check
+from experiments.parts.r_sparse import sparse_found
+from experiments.parts.r_sparse.asked import NOTHING, Questions
+from experiments.parts.r_sparse.sparse import (
+    ONE_BLOCK,
+    QUICK,
+    SETTLED,
+    WINDOWS,
+    Gating,
+    Sparse,
+    check,
+)
 from experiments.parts.work import DEMO, PAPER, Amounts, prepared
 from experiments.progress import Progress
 from experiments.report import Section

@@ -9,12 +9,21 @@ from dataclasses import dataclass
 
 from experiments.findings import ABOVE_ZERO, Finding
 from experiments.intervals import interval
-from experiments.parts import answer, sparse_found
+from experiments.parts import answer
 from experiments.parts.answer import Answer
 from experiments.parts.intervened import DENSE, Variant
-from experiments.parts.searched import Search, evolution, knapsacks
-from experiments.parts.sparse import ONE_BLOCK, QUICK, SETTLED, WINDOWS, Gating, Sparse, check
-from experiments.parts.sparse_found import Losses
+from experiments.parts.r_sparse import sparse_found
+from experiments.parts.r_sparse.searched import Search, evolution, knapsacks
+from experiments.parts.r_sparse.sparse import (
+    ONE_BLOCK,
+    QUICK,
+    SETTLED,
+    WINDOWS,
+    Gating,
+    Sparse,
+    check,
+)
+from experiments.parts.r_sparse.sparse_found import Losses
 from experiments.parts.work import DEMO, PAPER, Amounts, prepared
 from experiments.progress import Progress
 from experiments.report import Section

@@ -32,7 +32,7 @@ PRESETS = {
 
 def run(config: Config, progress: Progress) -> Answer:
     """Follow every prompt dense, then under each edit of each span; raises as `prepared` does."""
-    from experiments.parts import made, made_findings
+    from experiments.parts.secondary import made, made_findings
     from experiments.probing import section_secondary
     from experiments.probing.survey_secondary import places
     from experiments.probing.survey_weakening import weakening

@@ -15,11 +15,11 @@ from bridge.compression import Compression, Row
 from experiments import naming
 from experiments.findings import ABOVE_ZERO
 from experiments.intervals import interval
-from experiments.parts import kept, segmented
-from experiments.parts.moved import moved
+from experiments.parts.low_rank import kept, segmented
+from experiments.parts.low_rank.moved import moved
+from experiments.parts.low_rank.strips import maps, strips
+from experiments.parts.low_rank.swapped import CONTROLS, TERMS, swapped
 from experiments.parts.panels import panels, points
-from experiments.parts.strips import maps, strips
-from experiments.parts.swapped import CONTROLS, TERMS, swapped
 from experiments.parts.work import SMALLEST, prepared
 from experiments.progress import Progress
 from experiments.settings import Budget, Reading

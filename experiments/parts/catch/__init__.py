@@ -1,0 +1,1 @@
+"""What the figures of "Catch, tag, release" share."""

@@ -1,0 +1,1 @@
+"""The pieces of the mediation study from low rank to few-shot."""

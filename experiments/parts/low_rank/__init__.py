@@ -1,0 +1,1 @@
+"""What the figures of "Low-rank is required" share."""

@@ -1,0 +1,1 @@
+"""What the comparisons of mended and of low-rank weights share."""

@@ -1,0 +1,1 @@
+"""The makers of secondary sinks, and what is found of them."""
