@@ -59,9 +59,7 @@ PRESETS = {
 
 def run(config: Config, progress: Progress) -> Answer:
     """Aim on other text, then judge; raises as `prepared` does, and BadOption without sinks."""
-    from experiments.parts.chain import effects as chain_effects
-    from experiments.parts.chain import units as chain_units
-    from experiments.parts.chain import weights as chain_weights
+    from experiments.parts.chain import effects, units, weights
     from experiments.parts.chain.links import trials
     from experiments.parts.chain.measure import measured, steps
     from experiments.parts.chain.planted import planted
@@ -70,27 +68,25 @@ def run(config: Config, progress: Progress) -> Answer:
     work = prepared(config.reading, config.amounts, progress)
     model, tokenizer = work.loaded.model, work.loaded.tokenizer
     other = work.calibration[:, : config.amounts.seq]
-    aim = chain_units.aim(model, other, times=config.early, seed=config.seed)
+    aim = units.aim(model, other, times=config.early, seed=config.seed)
     asked = trials(config.links)
     names = {trial.weights for trial in asked if trial.weights}
-    weights = chain_weights.operators(work, config.budget, names, progress, config.seed)
+    terms = weights.operators(work, config.budget, names, progress, config.seed)
     amounts = {"streams": config.streams, "seq": config.task_seq, "shots": config.shots}
-    every = [chain_units.text_units(model, work.sequences, aim.early)]
-    every += [
-        chain_units.task_units(model, tokenizer, t, aim.early, **amounts) for t in config.tasks
-    ]
+    every = [units.text_units(model, work.sequences, aim.early)]
+    every += [units.task_units(model, tokenizer, t, aim.early, **amounts) for t in config.tasks]
     kinds = []
-    for units in every:
-        with progress.task(units.name, steps(units, asked)) as advance:
-            found = measured(model, units, aim, asked, weights, advance, config.seed)
-        kinds.append(chain_effects.kind(units.name, found))
+    for kind in every:
+        with progress.task(kind.name, steps(kind, asked)) as advance:
+            found = measured(model, kind, aim, asked, terms, advance, config.seed)
+        kinds.append(effects.kind(kind.name, found))
     known = planted(config.planted, config.links, progress, config.seed)
     return Answer(
         config,
         work.inputs,
-        [*chain_effects.findings(kinds), *known.findings],
-        chain_effects.tables([*kinds, *known.kinds]),
-        chain_effects.units(kinds),
+        [*effects.findings(kinds), *known.findings],
+        effects.tables([*kinds, *known.kinds]),
+        effects.units(kinds),
         {"early": aim.early, "places": aim.places, "blocks": aim.blocks},
     )
 

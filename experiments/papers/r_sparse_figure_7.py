@@ -11,15 +11,7 @@ from experiments.parts import answer
 from experiments.parts.answer import Answer
 from experiments.parts.intervened import DENSE, Variant
 from experiments.parts.r_sparse import sparse_found
-from experiments.parts.r_sparse.sparse import (
-    ONE_BLOCK,
-    QUICK,
-    SETTLED,
-    WINDOWS,
-    Gating,
-    Sparse,
-    check,
-)
+from experiments.parts.r_sparse.sparse import ONE_BLOCK, QUICK, SETTLED, WINDOWS, Gating, Sparse
 from experiments.parts.work import DEMO, PAPER, Amounts, prepared
 from experiments.progress import Progress
 from experiments.report import Section
@@ -51,7 +43,7 @@ PRESETS = {
 
 def run(config: Config, progress: Progress) -> Answer:
     """Score what follows every prompt under every method; raises as `prepared` does."""
-    check(config.gating, config.sparsities)
+    config.gating.check(config.sparsities)
     some("prompts", config.prompts)
     for prompt in config.prompts:
         between("prompts", prompt, 0, 0.95)

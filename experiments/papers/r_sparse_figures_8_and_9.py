@@ -21,8 +21,7 @@ from experiments.progress import Progress
 from experiments.report import Section
 from experiments.settings import Reading, between, within
 
-LEAST = replace(SMALLEST, sequences=4)
-FEW = Amounts(calibration=4, windows=8, context=192, sequences=8)
+LEAST, FEW = replace(SMALLEST, sequences=4), Amounts(4, windows=8, context=192, sequences=8)
 _APART = "distance of maps, less that of blocks"
 ASKED = {
     "samples less blocks": ("8/samples", "pairs of sequences", _APART),

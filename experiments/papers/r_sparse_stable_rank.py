@@ -70,14 +70,13 @@ def run(config: Config, progress: Progress) -> Answer:
         return np.stack([*found, np.array(random)])
 
     batches = work.windows[: len(work.windows) // config.together * config.together]
-    found = linears_read.measured(
-        work, batches.split(config.together), list(linears), measure, progress
-    )
+    samples = batches.split(config.together)
+    found = linears_read.measured(work, samples, list(linears), measure, progress)
     every = {name: np.stack(values) for name, values in found.items()}
     mean = linears_read.mean(every)
     units = {way: mean[:, row, 0] for row, way in enumerate(WAYS)}
-    table = left_out_page.table(every, WAYS, left_out.COUNTS)
-    return Answer(config, work.inputs, list(_findings(config, units)), [table], units, every)
+    tables = [left_out_page.table(every, WAYS, left_out.COUNTS)]
+    return Answer(config, work.inputs, list(_findings(config, units)), tables, units, every)
 
 
 def _findings(config: Config, units: dict[str, np.ndarray]) -> Iterator[Finding]:

@@ -11,17 +11,9 @@ from experiments.intervals import interval
 from experiments.parts import answer
 from experiments.parts.answer import Answer
 from experiments.parts.intervened import DENSE, Variant
-from experiments.parts.r_sparse import sparse_found
+from experiments.parts.r_sparse import sparse, sparse_found
 from experiments.parts.r_sparse.asked import GENERATED, QUESTIONS, Questions
-from experiments.parts.r_sparse.sparse import (
-    ONE_BLOCK,
-    QUICK,
-    SETTLED,
-    WINDOWS,
-    Gating,
-    Sparse,
-    check,
-)
+from experiments.parts.r_sparse.sparse import ONE_BLOCK, QUICK, SETTLED, WINDOWS, Gating, Sparse
 from experiments.parts.r_sparse.sparse_found import Losses, judged
 from experiments.parts.work import DEMO, PAPER, Amounts, prepared
 from experiments.progress import Progress
@@ -55,14 +47,12 @@ PRESETS = {
 
 def run(config: Config, progress: Progress) -> Answer:
     """Score and ask before and after quantisation; raises as `prepared` does."""
-    from experiments.parts.r_sparse.sparse import in_int4
-
-    check(config.gating, config.sparsities)
+    config.gating.check(config.sparsities)
     tasks = config.questions.drawn()
     work = prepared(config.reading, config.amounts, progress)
     variants = [DENSE, *(Variant(OWN, s) for s in config.sparsities)]
     losses = judged(Sparse(work, config.gating, progress), variants, tasks, variants)
-    with in_int4(work, progress):
+    with sparse.in_int4(work, progress):
         codes = judged(Sparse(work, config.gating, progress), variants, tasks, variants)
     for variant in variants:
         losses.seen[_int4(variant)] = codes.seen[variant]

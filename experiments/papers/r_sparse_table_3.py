@@ -11,15 +11,7 @@ from experiments.parts.answer import Answer
 from experiments.parts.intervened import DENSE, Variant
 from experiments.parts.r_sparse import sparse_found
 from experiments.parts.r_sparse.asked import NOTHING, Questions
-from experiments.parts.r_sparse.sparse import (
-    ONE_BLOCK,
-    QUICK,
-    SETTLED,
-    WINDOWS,
-    Gating,
-    Sparse,
-    check,
-)
+from experiments.parts.r_sparse.sparse import ONE_BLOCK, QUICK, SETTLED, WINDOWS, Gating, Sparse
 from experiments.parts.work import DEMO, PAPER, Amounts, prepared
 from experiments.progress import Progress
 from experiments.report import Section
@@ -53,7 +45,7 @@ PRESETS = {
 
 def run(config: Config, progress: Progress) -> Answer:
     """Score the same tokens under every term; raises as `prepared` does."""
-    check(config.gating, config.sparsities)
+    config.gating.check(config.sparsities)
     tasks = config.questions.drawn()
     work = prepared(config.reading, config.amounts, progress)
     methods = (*BOTH, *(method for alone in ALONE.values() for method in alone))

@@ -14,15 +14,7 @@ from experiments.parts.answer import Answer
 from experiments.parts.intervened import DENSE, Variant
 from experiments.parts.r_sparse import sparse_found
 from experiments.parts.r_sparse.searched import Search, evolution, knapsacks
-from experiments.parts.r_sparse.sparse import (
-    ONE_BLOCK,
-    QUICK,
-    SETTLED,
-    WINDOWS,
-    Gating,
-    Sparse,
-    check,
-)
+from experiments.parts.r_sparse.sparse import ONE_BLOCK, QUICK, SETTLED, WINDOWS, Gating, Sparse
 from experiments.parts.r_sparse.sparse_found import Losses
 from experiments.parts.work import DEMO, PAPER, Amounts, prepared
 from experiments.progress import Progress
@@ -57,7 +49,7 @@ PRESETS = {
 
 def run(config: Config, progress: Progress) -> Answer:
     """Search, then score; raises as `prepared` does."""
-    check(config.gating, config.sparsities)
+    config.gating.check(config.sparsities)
     config.search.check(config.amounts.calibration)
     work = prepared(config.reading, config.amounts, progress)
     sparse = Sparse(work, config.gating, progress)

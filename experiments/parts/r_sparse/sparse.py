@@ -1,6 +1,6 @@
 """A model that reads a part of its weights a token: methods of `ctr experiment activation`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -43,8 +43,11 @@ class Gating:
     seed: int = 0
     """Of calibration samples, of GRIFFIN's draws and of searches."""
 
-    def check(self) -> None:
-        """Raises BadOption where nothing would be sparse, or nothing be read."""
+    def check(self, sparsities: Sequence[float]) -> None:
+        """Raises BadOption where nothing would be sparse, or nothing be read, at one of them."""
+        some("sparsities", sparsities)
+        for sparsity in sparsities:
+            between("sparsities", sparsity, 0, 1)
         within("sparse-from", self.sparse_from, 0, 0.95)
         within("settle", self.settle, 0)
         within("settling", self.settling, 1)
@@ -175,11 +178,3 @@ def in_int4(work: "Work", progress: Progress) -> Iterator[None]:
         yield
     finally:
         restore(model, done)
-
-
-def check(gating: Gating, sparsities: tuple[float, ...]) -> None:
-    """Raises BadOption."""
-    gating.check()
-    some("sparsities", sparsities)
-    for sparsity in sparsities:
-        between("sparsities", sparsity, 0, 1)

@@ -18,7 +18,7 @@ from experiments.parts.intervened import DENSE, Variant
 from experiments.parts.r_sparse import sparse_found
 from experiments.parts.r_sparse.asked import Questions, answered
 from experiments.parts.r_sparse.searched import Search, evolution, knapsacks
-from experiments.parts.r_sparse.sparse import Gating, Sparse, check, in_int4
+from experiments.parts.r_sparse.sparse import Gating, Sparse, in_int4
 from experiments.parts.work import Amounts, prepared
 from experiments.progress import Progress
 from experiments.settings import BadOption, Reading
@@ -170,4 +170,4 @@ def test_questions_of_files_that_are_not_there_become_generated_ones(tmp_path, m
 )
 def test_what_measures_nothing_is_refused(gating, sparsities, said):
     with pytest.raises(BadOption, match=said):
-        check(gating, sparsities)
+        gating.check(sparsities)
