@@ -1,0 +1,1 @@
+"""What a run will take, told beforehand: memory, disk and time."""
