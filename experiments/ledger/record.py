@@ -4,6 +4,7 @@ import json
 import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,12 @@ from experiments.settings import BadOption
 
 RECORDS = Path(__file__).parent / "records"
 OPTIONS_OF_PLACE = {"--out": 1, "--replace": 0}
+TYPES: dict[str, Any] = {
+    "command": str, "config": dict, "versions": dict, "result": dict, "inputs": dict,
+    "started": str, "question": str, "wall_seconds": int | float, "peak_bytes": int,
+    "seed": int | None, "out": str,
+}  # fmt: skip
+"""Of what a result.json says."""
 
 
 class Held(NamedTuple):
@@ -70,10 +77,14 @@ def of_run(folder: Path, *, force: bool = False) -> Record:
         BadOption: no run of an experiment with claims; its preset is the smallest, whose numbers
             mean nothing, or its code was not committed, and `force` is not given.
     """
+    with whole(folder):
+        return _of_run(folder, read(folder), force)
+
+
+def _of_run(folder: Path, run: Mapping[str, Any], force: bool) -> Record:
     from experiments import presets
     from experiments.ledger.claims import CLAIMS
 
-    run = read(folder)
     words = shlex.split(run["command"])
     found = run["result"].get("findings")
     if words[:2] != ["ctr", "experiment"] or not isinstance(found, list) or not found:
@@ -117,11 +128,31 @@ def read(folder: Path) -> dict[str, Any]:
     file = folder / RESULT if folder.is_dir() else folder
     try:
         run = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadOption(f"{file}: no run ({type(error).__name__})") from error
     if not isinstance(run, dict) or not {"command", "config", "versions", "result"} <= run.keys():
         raise BadOption(f"{file}: no run: it has no command, config, versions and result")
+    if wrong := [key for key, kind in TYPES.items() if key in run and not isinstance(run[key], kind)]:
+        raise BadOption(f"{file}: no run: its {wrong[0]} is a {type(run[wrong[0]]).__name__}")
     return run
+
+
+@contextmanager
+def whole(what: object) -> Iterator[None]:
+    """Inside, what is read of a stored run has the parts that it was written with.
+
+    Raises:
+        BadOption: it has not: the file was changed, or was written by another version.
+    """
+    try:
+        yield
+    except BadOption:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
+        said = f"{type(error).__name__}: {str(error).splitlines()[0]}"[:120] if str(error) else ""
+        raise BadOption(
+            f"{what} is damaged, or of another version ({said or type(error).__name__}): run it again"
+        ) from error
 
 
 def write(record: Record, folder: Path = RECORDS) -> Path:
@@ -138,10 +169,11 @@ def records(folder: Path = RECORDS) -> list[Record]:
     """All that is kept, by name."""
     found = []
     for file in sorted(folder.glob("*.json")):
-        plain = json.loads(file.read_text(encoding="utf-8"))
-        plain["findings"] = [_finding(f) for f in plain["findings"]]
-        plain["figures"] = [Held(**f) for f in plain["figures"]]
-        found.append(Record(**plain))
+        with whole(file):
+            plain = json.loads(file.read_text(encoding="utf-8"))
+            plain["findings"] = [_finding(f) for f in plain["findings"]]
+            plain["figures"] = [Held(**f) for f in plain["figures"]]
+            found.append(Record(**plain))
     return found
 
 
