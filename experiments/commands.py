@@ -206,6 +206,13 @@ _ALL = {
         "ctr experiment all --preset laptop --text wiki.test.raw",
     ),
 }
+_SWEEP = {
+    "sweep": Command(
+        "experiments.sweeping.command",
+        "Any experiment over a grid of its options, here or on a cluster. Resumable.",
+        'ctr sweep low-rank-figure-2 --grid "sparsities=0.5,0.6 windows=8,16" --jobs 2',
+    ),
+}
 _TOOLS = {
     "doctor": Command(
         "experiments.doctor",
@@ -233,7 +240,7 @@ _TOOLS = {
         "ctr ledger --verdict contradicted",
     ),
 }
-TOOLS = _TOOLS | _ALL
+TOOLS = _TOOLS | _ALL | _SWEEP
 COMMANDS = _MODELS | _PROBES | PAPERS | _TOY | _PICTURES | _RUNS
 LISTED = {
     "Language models": _MODELS,
@@ -241,7 +248,7 @@ LISTED = {
     "Figures and tables of the papers (--preset smallest, laptop, paper)": PAPERS | _ALL,
     "The theorem and its training": _TOY,
     "Pictures of the theory": _PICTURES,
-    "Stored runs": _RUNS,
+    "Stored runs, and many runs": _RUNS | _SWEEP,
     "Tools": _TOOLS,
 }
 """Everything, as `ctr --help` lists it."""

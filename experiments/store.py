@@ -3,7 +3,7 @@
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,7 +42,8 @@ def store_path() -> Path:
 
 
 @contextmanager
-def _connected(path: Path) -> Iterator[sqlite3.Connection]:
+def connected(path: Path) -> Iterator[sqlite3.Connection]:
+    """The store at `path`, made where there is none; what the block writes is kept if it ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(path, timeout=30)) as connection, connection:
         connection.execute("PRAGMA journal_mode=WAL")  # readers and writers at once, and kill -9
@@ -54,23 +55,44 @@ def _connected(path: Path) -> Iterator[sqlite3.Connection]:
 
 def add(path: Path, **run: Any) -> int:
     """Store one run; the keywords are the columns. Returns its number."""
+    with connected(path) as connection:
+        return insert(connection, run)
+
+
+def insert(connection: sqlite3.Connection, run: Mapping[str, Any]) -> int:
+    """Store one run in an open store; the keys are the columns. Returns its number."""
     values = [_cell(run[column]) for column in COLUMNS]
     marks = ", ".join("?" * len(COLUMNS))
-    with _connected(path) as connection:
-        cursor = connection.execute(
-            f"INSERT INTO runs ({', '.join(COLUMNS)}) VALUES ({marks})", values
-        )
-        return int(cursor.lastrowid or 0)
+    cursor = connection.execute(f"INSERT INTO runs ({', '.join(COLUMNS)}) VALUES ({marks})", values)
+    return int(cursor.lastrowid or 0)
 
 
 def rows(path: Path) -> list[Row]:
     """Every stored run, oldest first."""
     if not path.exists():
         return []
-    with _connected(path) as connection:
+    with connected(path) as connection:
         found = connection.execute(f"SELECT id, {', '.join(COLUMNS)} FROM runs ORDER BY id")
-        return [Row(*(_value(name, cell) for name, cell in zip(Row._fields, row, strict=True)))
-                for row in found.fetchall()]  # fmt: skip
+        try:
+            return [_row(row) for row in found.fetchall()]
+        except UnicodeDecodeError as error:
+            raise sqlite3.DatabaseError("a run's text is damaged") from error
+
+
+def one(connection: sqlite3.Connection, number: int) -> Row:
+    """The run of that number.
+
+    Raises:
+        sqlite3.DatabaseError: there is none.
+    """
+    ask = f"SELECT id, {', '.join(COLUMNS)} FROM runs WHERE id = ?"
+    if (found := connection.execute(ask, (number,)).fetchone()) is None:
+        raise sqlite3.DatabaseError(f"no run {number}")
+    return _row(found)
+
+
+def _row(cells: Sequence[Any]) -> Row:
+    return Row(*(_value(name, cell) for name, cell in zip(Row._fields, cells, strict=True)))
 
 
 JSON_COLUMNS = {"config", "inputs", "versions", "result"}
@@ -82,4 +104,13 @@ def _cell(value: Any) -> Any:
 
 
 def _value(name: str, cell: Any) -> Any:
-    return json.loads(cell) if name in JSON_COLUMNS else cell
+    """A column that is JSON is an object in every row; anything else was not written here."""
+    if name not in JSON_COLUMNS:
+        return cell
+    try:
+        value = json.loads(cell)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise sqlite3.DatabaseError(f"a run's {name} is damaged") from error
+    if not isinstance(value, dict):
+        raise sqlite3.DatabaseError(f"a run's {name} is damaged")
+    return value

@@ -1,0 +1,56 @@
+"""Answers by key, in a run store: what was answered once, in whatever sweep, is not asked again."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments import store
+
+_TABLE = "CREATE TABLE IF NOT EXISTS keys (key TEXT PRIMARY KEY, run INTEGER NOT NULL)"
+_AT_A_TIME = 500  # SQLite bounds the number of ? in a question
+
+
+def keep(path: Path, key: str, row: dict[str, Any]) -> None:
+    """Store a run and its key, both or neither; a key that is there stays as it is."""
+    with store.connected(path) as connection:
+        connection.execute(_TABLE)
+        taken = connection.execute("SELECT 1 FROM keys WHERE key = ?", (key,)).fetchone()
+        if not taken:
+            number = store.insert(connection, row)
+            connection.execute("INSERT INTO keys VALUES (?, ?)", (key, number))
+
+
+def known(path: Path, keys: Sequence[str]) -> dict[str, int]:
+    """The number of the run that answers each key; only those that are answered."""
+    if not path.exists():
+        return {}
+    found: dict[str, int] = {}
+    with store.connected(path) as connection:
+        connection.execute(_TABLE)
+        for start in range(0, len(keys), _AT_A_TIME):
+            some = keys[start : start + _AT_A_TIME]
+            marks = ", ".join("?" * len(some))
+            ask = f"SELECT key, run FROM keys WHERE key IN ({marks})"
+            found |= dict(connection.execute(ask, some).fetchall())
+    return found
+
+
+def runs(path: Path, numbers: Sequence[int]) -> Iterator[store.Row]:
+    """The runs of these numbers, in their order, one in memory at a time."""
+    with store.connected(path) as connection:
+        for number in numbers:
+            yield store.one(connection, number)
+
+
+def adopt(path: Path, other: Path, keys: Sequence[str]) -> int:
+    """Copy the answers to these keys from another store; returns how many there were."""
+    try:
+        there = known(other, keys)
+        for (key, _), row in zip(there.items(), runs(other, list(there.values())), strict=True):
+            keep(path, key, {name: getattr(row, name) for name in store.COLUMNS})
+    except sqlite3.DatabaseError as error:
+        raise sqlite3.DatabaseError(
+            f"{other}: {error}; delete it, its runs are asked again"
+        ) from error
+    return len(there)
