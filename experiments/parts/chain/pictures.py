@@ -63,14 +63,14 @@ def pictures(findings: Sequence[Finding]) -> list[Picture]:
         if rows:
             caption = "What breaking each link does to the end of the chain; 95% intervals."
             shown.append(Picture(name, _forest(rows, label, f"The end: {title}"), caption))
-    rows = [f for f in findings if "through" in f.claim and f.effect is not None]
-    if rows:
-        title = "How much goes through the mediator"
-        caption = (
-            "Share of the total effect that is gone when the mediator is held at what it is in the "
-            "dense model; 1: all. Only where the total effect is clear of 0."
-        )
-        shown.append(Picture("chain-shares", _forest(rows, "share", title), caption))
+    caption = (
+        "Share of the total effect that is gone when the mediator is held at what it is in the "
+        "dense model; 1: all. Only where the total effect is clear of 0."
+    )
+    for broken, rows in _broken(findings).items():
+        title = f"Broken: {broken}. How much goes through the mediator?"
+        name = f"chain-shares-{broken.replace(' ', '-')}"
+        shown.append(Picture(name, _forest(rows, "share", title), caption))
     return shown
 
 
@@ -106,6 +106,16 @@ def chain(findings: Sequence[Finding]) -> Figure:
     return canvas
 
 
+def _broken(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
+    """The shares that go through a mediator, by the link that was broken; planted ones apart."""
+    found: dict[str, list[Finding]] = {}
+    for row in findings:
+        if "through" in row.claim and row.effect is not None:
+            link = "planted models" if "planted" in row.claim else row.case.partition(":")[0]
+            found.setdefault(link, []).append(row)
+    return found
+
+
 def _words(row: Finding) -> str:
     """The way in which the link is broken, and below it the effect; of tasks, which one."""
     way, _, looked = row.case.partition(": ")[2].partition("; ")
@@ -127,5 +137,5 @@ def _of(row: Finding, what: str) -> bool:
 def _forest(rows: Sequence[Finding], label: str, title: str) -> Figure:
     effects = [row.effect for row in rows if row.effect is not None]
     mean, low, high = (np.array(column) for column in list(zip(*effects, strict=True))[:3])
-    names = [f"planted: {row.case}" if "planted" in row.claim else row.case for row in rows]
+    names = [row.case for row in rows]
     return forest(names, mean, low, high, label, title)
