@@ -176,13 +176,12 @@ def _part(config: Config) -> tuple[Path, slice]:
 
 
 def _adopt(out: Path, path: Path, hashes: Sequence[str]) -> None:
-    """Answers of parts that other nodes asked; of the store here, where this is a part."""
-    missing = [key for key in hashes if key not in (there := kept.known(path, hashes))]
-    for other in [*sorted(out.glob("part-*-of-*.sqlite"))]:
+    """Take over what parts of the sweep answered, on whatever node."""
+    for other in sorted(out.glob("part-*-of-*.sqlite")):
+        answered = kept.known(path, hashes)
+        missing = [key for key in hashes if key not in answered]
         if missing and other != path:
             kept.adopt(path, other, missing)
-            there = kept.known(path, hashes)
-            missing = [key for key in hashes if key not in there]
 
 
 def _claim(out: Path, found: Plan) -> None:

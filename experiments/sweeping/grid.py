@@ -101,7 +101,7 @@ def axes(kind: Any, base: dict[str, Any], given: Given) -> list[Axis]:
         for name, values in given.items()
     ]
     for axis in found:
-        if any(axis.values[i] in axis.values[:i] for i in range(len(axis.values))):
+        if len({json.dumps(value) for value in axis.values}) < len(axis.values):
             raise BadOption(f"--grid {axis.name}: a value is given twice")
     if len({axis.place for axis in found}) < len(found):
         raise BadOption("--grid: an option is given twice")

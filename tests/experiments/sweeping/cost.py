@@ -1,0 +1,47 @@
+"""Acceptance: what a sweep of runs that do nothing costs, at growing numbers of runs.
+
+    python tests/experiments/sweeping/cost.py --runs 1250 2500 5000
+
+Prints one line of JSON: seconds of the whole command by number of runs, milliseconds of each
+further run, and seconds of the same command once more, when everything is answered. Exits with 1
+where a further run costs more than twice as much in the last step as in the first, or 0.3 s.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+
+def main() -> int:
+    """Time the sweeps one after the other, each with a run store of its own."""
+    from raylets import OVERHEAD, ask, nothing
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, nargs="+", default=[1250, 2500, 5000])
+    parser.add_argument("--jobs", type=int, default=2)
+    asked = parser.parse_args()
+    first, again = [], []
+    with tempfile.TemporaryDirectory() as made:
+        for runs in asked.runs:
+            for took in (first, again):
+                clock = time.monotonic()
+                words = nothing(runs, 0.0)
+                process = ask(Path(made), f"of-{runs}", words, "--jobs", str(asked.jobs))
+                _, said = process.communicate()
+                if process.returncode:
+                    sys.exit(said)
+                took.append(round(time.monotonic() - clock, 2))
+    steps = list(zip(asked.runs, asked.runs[1:], first, first[1:], strict=False))
+    each = [1000 * (after - before) / (to - of) for of, to, before, after in steps]
+    told = {"runs": asked.runs, "jobs": asked.jobs, "seconds": first, "again": again}
+    sys.stdout.write(json.dumps(told | {"ms_a_further_run": [round(e, 2) for e in each]}) + "\n")
+    return 0 if each[-1] < 2 * each[0] and each[-1] < 1000 * OVERHEAD else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
