@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -22,6 +23,7 @@ from bridge.packed import root
 from bridge.sites import operators
 from mech.blocks import decoder_blocks
 from mech.errors import BadInput
+from mech.refusals import first_line
 
 BASE, ADAPTER = "base", "adapter"
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -104,8 +106,13 @@ def write(model: nn.Module, terms: Mapping[str, Parted], folder: Path) -> None:
 
 
 def read(folder: Path) -> dict[str, Tensor]:
-    """The adapter's tensors."""
-    return load_file(folder / WEIGHTS)
+    """The adapter's tensors. Raises BadInput where the file is damaged, OSError without one."""
+    try:
+        return load_file(folder / WEIGHTS)
+    except SafetensorError as error:
+        raise BadInput(
+            f"{folder / WEIGHTS} is damaged ({first_line(error)}): save the model again"
+        ) from error
 
 
 def _config(model: nn.Module, ranks: Mapping[str, int]) -> dict[str, Any]:

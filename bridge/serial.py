@@ -81,6 +81,8 @@ def layout(spec: Spec) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
     try:
         _known(spec["kind"])
         found = {key: _slot(*slot) for key, slot in spec["tensors"].items()}
+        if not all(key.isidentifier() for key in found):
+            raise KeyError("a tensor has no name")
         for index, part in enumerate(spec.get("parts", [])):
             found |= {f"{index}.{key}": slot for key, slot in layout(part).items()}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -122,7 +124,7 @@ def _built(spec: Spec, tensors: Tensors) -> Operator:
         operator = kind.built(attributes, {key: tensors[key] for key in spec["tensors"]}, parts)
     except BadInput:
         raise
-    except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, IndexError) as error:
         raise BadInput(
             f"a stored {spec['kind']} operator: its description and its tensors do not belong "
             "together: save the model again"

@@ -92,14 +92,15 @@ class Shards:
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
             self._tell(f"{file} is damaged ({first_line(error)}): block {layer} is done again")
             return None
-        if content["run"] != self._run or content["layer"] != layer:
-            whose = "another run" if content["run"] != self._run else f"block {content['layer']}"
-            raise BadInput(f"{file} belongs to {whose}: remove it, or choose another folder")
-        done = {}
-        for index, (name, entry) in enumerate(content["linears"].items()):
-            own = {k.partition("/")[2]: t for k, t in found.items() if k.startswith(f"{index}/")}
-            done[name] = Done(rebuild(entry["operator"], own), _row(name, entry["row"]))
-        return done
+        try:
+            if content["run"] != self._run or content["layer"] != layer:
+                whose = (
+                    "another run" if content["run"] != self._run else f"block {content['layer']}"
+                )
+                raise BadInput(f"{file} belongs to {whose}: remove it, or choose another folder")
+            return _done(content["linears"], found)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise BadInput(f"{file} holds no block that this version wrote: remove it") from error
 
     def write(self, layer: int, done: Mapping[str, Done]) -> None:
         """Keep a block, whole or not at all; OSError, one line, where the disk refuses."""
@@ -160,6 +161,14 @@ def _loaded(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if _digest(note["content"], found) != note["sha256"]:
         raise ValueError("its bytes are not those that were written")
     return json.loads(note["content"]), found
+
+
+def _done(linears: Mapping[str, Any], found: Mapping[str, Tensor]) -> dict[str, Done]:
+    done = {}
+    for index, (name, entry) in enumerate(linears.items()):
+        own = {k.partition("/")[2]: t for k, t in found.items() if k.startswith(f"{index}/")}
+        done[name] = Done(rebuild(entry["operator"], own), _row(name, entry["row"]))
+    return done
 
 
 def _row(name: str, stored: Mapping[str, Any]) -> Row:

@@ -36,7 +36,8 @@ def run(given: str) -> Row:
     read = record.read(Path(given))
     folder = Path(given) if Path(given).is_dir() else Path(given).parent
     known = {name: read[name] for name in Row._fields if name in read}
-    return Row(**{"id": NO_NUMBER, "inputs": {}, **known, "out": str(folder.absolute())})
+    with record.whole(given):
+        return Row(**{"id": NO_NUMBER, "inputs": {}, **known, "out": str(folder.absolute())})
 
 
 def called(row: Row) -> str:
@@ -49,18 +50,21 @@ def units(row: Row) -> dict[str, Float[np.ndarray, " unit"]]:
     found = row.result.get("units")
     if not isinstance(found, Mapping):
         return {}
-    return {name: np.array(values, np.float64) for name, values in found.items()}
+    with record.whole(called(row)):
+        return {name: np.array(values, np.float64) for name, values in found.items()}
 
 
 def findings(row: Row) -> list[Finding]:
     """What the run says of claims; verdicts follow from them anew."""
-    return [restored(Finding, _unsaid(found)) for found in row.result.get("findings") or []]
+    with record.whole(called(row)):
+        return [restored(Finding, _unsaid(found)) for found in row.result.get("findings") or []]
 
 
 def tables(row: Row) -> list[Table]:
     """The run's tables; an experiment that stores none has none here."""
     found: list[Any] = row.result.get("tables") or []
-    return [Table(table["columns"], table["rows"], table["caption"]) for table in found]
+    with record.whole(called(row)):
+        return [Table(table["columns"], table["rows"], table["caption"]) for table in found]
 
 
 def _unsaid(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -68,7 +68,15 @@ def load_training(path: Path) -> Training:
         raise Refused(f"{path} is not a training of this version ({FORMAT}): train anew")
     if _checksum(tensors, about) != header.get("sha256"):
         raise Refused(f"{path} is damaged: its checksum does not match; train anew")
-    told = json.loads(about)
+    try:
+        return _training(tensors, json.loads(about), path)
+    except Refused:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise Refused(f"{path} is no training: its parts do not go together; train anew") from error
+
+
+def _training(tensors: Tensors, told: dict[str, Any], path: Path) -> Training:
     recipe = _recipe(told["recipe"], path)
     weights = Weights(*(tensors[f"weights.{name}"] for name in Weights._fields))
     blank = memory(recipe, weights)
@@ -82,9 +90,12 @@ def _read(path: Path) -> tuple[Tensors, dict[str, Any]]:
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             header = json.loads((file.metadata() or {}).get("training", "{}"))
+            if not isinstance(header, dict):
+                raise ValueError("its header is none")
             return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
-    except (safetensors.SafetensorError, json.JSONDecodeError) as error:
-        raise Refused(f"{path} is damaged or no safetensors file: {error}") from error
+    except (safetensors.SafetensorError, ValueError, TypeError, RecursionError) as error:
+        said = str(error).splitlines()[0]
+        raise Refused(f"{path} is damaged or no safetensors file: {said}") from error
 
 
 def _recipe(told: dict[str, Any], path: Path) -> Recipe:

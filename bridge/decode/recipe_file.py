@@ -71,10 +71,10 @@ def load(folder: Path | str) -> Recipe:
             parts[part][name] = tensor
         _check(plan, parts)
         return Recipe(plan, **parts, provenance=dict(says["provenance"]))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise BadInput(f"{folder} is damaged ({error!r}): {AGAIN}") from error
     except BadInput as error:
         raise BadInput(f"{folder}: {error}: {AGAIN}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadInput(f"{folder} is damaged ({error!r}): {AGAIN}") from error
 
 
 def _check(plan: Mapping[str, Setting], parts: Mapping[str, Mapping[str, Tensor]]) -> None:
@@ -85,7 +85,12 @@ def _check(plan: Mapping[str, Setting], parts: Mapping[str, Mapping[str, Tensor]
         raise BadInput(f"{name} has tensors and no plan")
     for name, its in plan.items():
         of = parts["likeness"][name]
-        if of.dim() != 1 or len(of) < 3 or not bool(of.isfinite().all()):
+        if (
+            of.dim() != 1
+            or len(of) < 3
+            or not bool(of.isfinite().all())
+            or bool((of[:2] < 1).any())
+        ):
             raise BadInput(f"{name}: it does not say which weight it is of")
         d_out, d_in = int(of[0]), int(of[1])
         wanted: dict[str, tuple[int, ...]] = {"thresholds": (d_in,)}

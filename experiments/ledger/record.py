@@ -132,7 +132,9 @@ def read(folder: Path) -> dict[str, Any]:
         raise BadOption(f"{file}: no run ({type(error).__name__})") from error
     if not isinstance(run, dict) or not {"command", "config", "versions", "result"} <= run.keys():
         raise BadOption(f"{file}: no run: it has no command, config, versions and result")
-    if wrong := [key for key, kind in TYPES.items() if key in run and not isinstance(run[key], kind)]:
+    if wrong := [
+        key for key, kind in TYPES.items() if key in run and not isinstance(run[key], kind)
+    ]:
         raise BadOption(f"{file}: no run: its {wrong[0]} is a {type(run[wrong[0]]).__name__}")
     return run
 
@@ -149,9 +151,9 @@ def whole(what: object) -> Iterator[None]:
     except BadOption:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
-        said = f"{type(error).__name__}: {str(error).splitlines()[0]}"[:120] if str(error) else ""
+        said = " ".join(f"{type(error).__name__} {error}".split())[:120]
         raise BadOption(
-            f"{what} is damaged, or of another version ({said or type(error).__name__}): run it again"
+            f"{what} is damaged, or of another version ({said}): run it again"
         ) from error
 
 
