@@ -2,22 +2,25 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from bridge.carried import Carried
 from bridge.component import Component, components
 from bridge.compression import Compression, Done, Row, restore
 from bridge.method import ComponentMethod, Method
 from bridge.replace import check_finite, replaced, replaced_component
 from bridge.sites import block_of, left_dense, linears, matching, place, show, standing
 from bridge.statistics import nothing
-from bridge.stream import Call, Stream, evaluating, record
+from bridge.stream import evaluating
 from bridge.watch import Seen, TokenWeights, watch
 from mech.blocks import decoder_blocks
 from mech.errors import BadInput
+from mech.ondisk import on_disk, resident
 from mech.tokens import check_ids
 
 AnyMethod = Method | ComponentMethod | Mapping[str, Method]
@@ -87,6 +90,7 @@ def compress(
     token_weights: TokenWeights | None = None,
     shards: Shards | None = None,
     ranks: Ranks | None = None,
+    spill: Path | None = None,
     advance: Callable[[str], None] | None = None,
 ) -> Compression:
     """Replace, in place, every selected linear by `method(weight, what its inputs looked like)`.
@@ -102,7 +106,13 @@ def compress(
     from names to methods, in which what is not named stays dense. `token_weights`, one tensor
     of the shape of each batch, w_t >= 0, makes every second moment Σ_t w_t x_t x_tᵀ. `shards`
     keeps what is done, block by block, and gives it back. `ranks` are the processes that share
-    the work; all of them call this with the same arguments.
+    the work; all of them call this with the same arguments. `spill` is a folder in which the
+    carried stream waits, one batch of it in memory at a time.
+
+    A model whose weights stay in its folder (`mech.ondisk`) is compressed with one block in memory:
+    what is made of it goes into `shards`, without which it is refused, and the model is left as it
+    was; `bridge.assembled` makes a checkpoint of the shards. Where a pass over the text runs out of
+    memory it is made again with half the batches (`bridge.carried`; `Compression.halved`).
 
     Matrices that a family does not keep in linears (GPT-2's Conv1D, stacks of experts) are
     linears afterwards, until `restore`. What holds matrices and stays dense is in
@@ -111,8 +121,12 @@ def compress(
     All or nothing: on any exception the model is as before. Raises BadInput, naming the linear,
     where a weight, a statistic or an output is not finite, where `select` or a name matches
     nothing, where a batch is empty or holds an id that the model has no embedding for, and
-    where weights are negative or of another shape than the tokens.
+    where weights are negative or of another shape than the tokens. Where one sequence does not fit
+    into memory that is a BadInput too.
     """
+    away = on_disk(model)
+    if away and shards is None:
+        raise BadInput("a model on disk has no place for operators: pass `shards`, a folder")
     asked = _work(model, method, select)
     if not batches:
         raise BadInput("no calibration batches: pass at least one")
@@ -134,19 +148,25 @@ def compress(
     complete = False
     with evaluating(model), torch.no_grad(), running:
         # Only what is replaced: a stack of experts that stays dense stays the family's own.
-        originals: dict[str, nn.Module] = show(model, asked.linears)
+        originals: dict[str, nn.Module] = {} if away else show(model, asked.linears)
         try:
-            work = _work(model, method, select)
-            originals = {**work.linears, **originals}
-            for name, linear in work.linears.items():
-                check_finite(linear.weight, f"{name}: its weight")
-            rows = tuple(_walk(model, work, batches, token_weights, shards, ranks, tell))
+            work = asked if away else _work(model, method, select)
+            if not away:
+                originals = {**work.linears, **originals}
+                for name, linear in work.linears.items():
+                    check_finite(linear.weight, f"{name}: its weight")
+            walk = _Walk(model, work, shards, ranks, tell)
+            rows = tuple(walk.rows(batches, token_weights, spill))
             complete = True
         finally:
             if not complete:
                 place(model, originals)
     tokens = sum(b.numel() for b in batches)
-    return Compression(repr(method), rows, tokens, originals, left_dense(model, select))
+    gone = {row.name for row in rows}
+    stood = show(model, asked.linears) if away else {}
+    left = tuple(name for name in left_dense(model, select) if name not in gone)
+    place(model, stood)
+    return Compression(repr(method), rows, tokens, originals, left, walk.halved)
 
 
 @contextmanager
@@ -179,6 +199,14 @@ class _Work(NamedTuple):
         parts = [component for component in self.components if component.layer == layer]
         return _Work(here, self.methods, self.component_method, parts)
 
+    def again(self, model: nn.Module, layer: int) -> "_Work":
+        """`of`, with what stands in the model now."""
+        here = self.of(layer)
+        blocks = decoder_blocks(model)
+        at = {n: blocks.get_submodule(n.removeprefix("layers.")) for n in here.linears}
+        linears = {name: linear for name, linear in at.items() if isinstance(linear, nn.Linear)}
+        return here._replace(linears=linears)
+
 
 def _work(model: nn.Module, method: AnyMethod, select: str) -> _Work:
     if isinstance(method, ComponentMethod):
@@ -196,122 +224,158 @@ def _work(model: nn.Module, method: AnyMethod, select: str) -> _Work:
     return _Work({n: linear for n, linear in chosen.items() if n in method}, method, None, ())
 
 
-def _walk(
-    model: nn.Module,
-    work: _Work,
-    batches: Sequence[Int[Tensor, "_batch _seq"]],
-    token_weights: TokenWeights | None,
-    shards: Shards | None,
-    ranks: Ranks | None,
-    advance: Callable[[str], None],
-) -> Iterator[Row]:
-    layers = sorted({block_of(name) for name in work.linears})
-    found: dict[int, Mapping[str, Done] | None] = {}
-    if shards is not None and all(shards.holds(layer) for layer in layers):
-        found = {layer: shards.read(layer) for layer in layers}
-        if all(found.values()):  # nothing is calibrated: nothing has to run
-            yield from _assembled(model, work, found, advance)
+class _Walk:
+    """The blocks in order: calibrated, replaced, run again for the inputs of the next."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        work: _Work,
+        shards: Shards | None,
+        ranks: Ranks | None,
+        advance: Callable[[str], None],
+    ) -> None:
+        self.model, self.work, self.shards, self.ranks = model, work, shards, ranks
+        self.advance, self.away, self.halved = advance, on_disk(model), 0
+        self.layers = sorted({block_of(name) for name in work.linears})
+        self.damaged: set[int] = set()  # told of already
+
+    def rows(
+        self,
+        batches: Sequence[Int[Tensor, "_batch _seq"]],
+        token_weights: TokenWeights | None,
+        spill: Path | None,
+    ) -> Iterator[Row]:
+        found = self._found()
+        if found is not None:  # nothing is calibrated: nothing has to run
+            yield from found
             return
-    if ranks is not None:
-        batches = ranks.mine(batches)
-        token_weights = None if token_weights is None else ranks.mine(token_weights)
-    stream, calls = record(model, batches)
-    last = layers[-1]
-    for layer, block in enumerate(decoder_blocks(model)[: last + 1]):
-        here = work.of(layer)
-        if here.linears:
-            kept = found.get(layer)
-            if shards is not None and layer not in found:
-                kept = shards.read(layer)
+        if self.ranks is not None:
+            batches = self.ranks.mine(batches)
+            token_weights = None if token_weights is None else self.ranks.mine(token_weights)
+        carried = Carried(self.model, batches, token_weights, spill)
+        for layer, block in enumerate(decoder_blocks(self.model)[: self.layers[-1] + 1]):
+            with resident(block), self._at_hand(layer) as here:
+                if here.linears:
+                    yield from self._replaced(here, layer, block, carried)
+                carried.through(layer, block)
+            self.halved = carried.halved
+
+    def _found(self) -> list[Row] | None:
+        """The rows where shards hold every block, put in place; else None."""
+        if self.shards is None or not all(self.shards.holds(layer) for layer in self.layers):
+            return None
+        found: dict[str, Done] = {}
+        for layer in self.layers:
+            kept = self.shards.read(layer)
             if kept is None:
-                done = _block(
-                    model, block, here, stream, calls[layer], token_weights, ranks, advance
+                self.damaged.add(layer)
+                return None
+            here = self.work.of(layer)
+            _check_names(here, kept, layer)
+            # Of a model on disk only the rows: all operators together may be too large.
+            found |= {n: Done(d.operator if not self.away else here.linears[n], d.row)
+                      for n, d in kept.items()}  # fmt: skip
+        if not self.away:
+            taken = _in_place(self.work.linears, found)
+            place(self.model, {name: one.operator for name, one in taken.items()})
+        for name in found:
+            self.advance(name)
+        return [one.row for one in found.values()]
+
+    @contextmanager
+    def _at_hand(self, layer: int) -> Iterator[_Work]:
+        """The work of a block whose weights are in memory; on disk it is dense again after."""
+        here = self.work.of(layer)
+        if not self.away or not here.linears:
+            yield here
+            return
+        stood = show(self.model, here.linears)
+        try:
+            here = self.work.again(self.model, layer)
+            for name, linear in here.linears.items():
+                check_finite(linear.weight, f"{name}: its weight")
+            yield here
+        finally:
+            place(self.model, {**here.linears, **stood})
+
+    def _replaced(
+        self, here: _Work, layer: int, block: nn.Module, carried: Carried
+    ) -> Iterator[Row]:
+        lost = layer in self.damaged
+        kept = None if self.shards is None or lost else self.shards.read(layer)
+        if kept is None:
+            done = self._block(here, layer, block, carried)
+            if self.shards is not None:
+                self.shards.write(layer, done)
+                # What is read back stands: in memory laid out as it will be after a kill.
+                done = _taken(here, self.shards.read(layer) or done, layer)
+        else:
+            done = _taken(here, kept, layer)
+            for name in done:
+                self.advance(name)
+        place(self.model, {name: one.operator for name, one in done.items()})
+        yield from (one.row for one in done.values())
+
+    def _block(
+        self, here: _Work, layer: int, block: nn.Module, carried: Carried
+    ) -> dict[str, Done]:
+        """Calibrate a dense block in one pass, and replace its linears."""
+        method = here.component_method
+        states, seen = carried.enough(
+            lambda: _calibrated(here, layer, block, carried), f"layers.{layer}"
+        )
+        done: dict[str, Done] = {}
+        if method is not None:
+            moments = {name: state.moment for name, state in seen.items()}
+            for component, state in zip(here.components, states, strict=True):
+                done |= replaced_component(component, method, state, moments)
+                self.advance(f"layers.{component.layer}: {component.kind}")
+            return done
+        if self.ranks is not None:
+            seen = self.ranks.summed(seen)
+        own = here.linears if self.ranks is None else self.ranks.dealt(here.linears)
+        weighted = carried.token_weights is not None
+        for name, linear in here.linears.items():
+            if name in own:
+                done[name] = replaced(
+                    self.model, name, linear, here.methods[name], seen[name], weighted=weighted
                 )
-                if shards is not None:
-                    shards.write(layer, done)
-                    # What is read back stands: in memory laid out as it will be after a kill.
-                    done = _taken(here, shards.read(layer) or done, layer)
-            else:
-                done = _taken(here, kept, layer)
-                for name in done:
-                    advance(name)
-            place(model, {name: one.operator for name, one in done.items()})
-            yield from (one.row for one in done.values())
-        stream = [
-            call.replay(block, resid) for call, resid in zip(calls[layer], stream, strict=True)
-        ]
-        # Masks and positions of a block that is done are dropped with its calls.
-        calls[layer].clear()
-        for resid in stream:
-            check_finite(resid, f"layers.{layer}: its output")
+                self.advance(name)
+        return done if self.ranks is None else self.ranks.shared(done, here.linears)
 
 
-def _assembled(
-    model: nn.Module,
-    work: _Work,
-    found: Mapping[int, Mapping[str, Done] | None],
-    advance: Callable[[str], None],
-) -> Iterator[Row]:
-    """What the shards hold of all blocks, put in place."""
-    for layer, kept in found.items():
-        done = _taken(work.of(layer), kept or {}, layer)
-        place(model, {name: one.operator for name, one in done.items()})
-        for name, one in done.items():
-            advance(name)
-            yield one.row
-
-
-def _block(
-    model: nn.Module,
-    block: nn.Module,
-    work: _Work,
-    stream: Sequence[Stream],
-    calls: Sequence[Call],
-    token_weights: TokenWeights | None,
-    ranks: Ranks | None,
-    advance: Callable[[str], None],
-) -> dict[str, Done]:
-    """Calibrate a dense block in one pass, and replace its linears."""
-    method = work.component_method
+def _calibrated(
+    here: _Work, layer: int, block: nn.Module, carried: Carried
+) -> tuple[list[Any], dict[str, Seen]]:
+    """One pass of a dense block: what the method watches, and what the linears read."""
+    method = here.component_method
     statistics = {
-        name: nothing if method else work.methods[name].statistic for name in work.linears
+        name: nothing if method else here.methods[name].statistic for name in here.linears
     }
     with ExitStack() as watching:
         states = [
             watching.enter_context(method.watch(component)) if method else None
-            for component in work.components
+            for component in here.components
         ]
-        seen = watch(block, work.linears, statistics, stream, calls, token_weights)
-    done: dict[str, Done] = {}
-    if method is not None:
-        moments = {name: state.moment for name, state in seen.items()}
-        for component, state in zip(work.components, states, strict=True):
-            done |= replaced_component(component, method, state, moments)
-            advance(f"layers.{component.layer}: {component.kind}")
-        return done
-    if ranks is not None:
-        seen = ranks.summed(seen)
-    own = work.linears if ranks is None else ranks.dealt(work.linears)
-    for name, linear in work.linears.items():
-        if name not in own:
-            continue
-        weighted = token_weights is not None
-        done[name] = replaced(
-            model, name, linear, work.methods[name], seen[name], weighted=weighted
-        )
-        advance(name)
-    return done if ranks is None else ranks.shared(done, work.linears)
+        calls, weights = carried.calls(layer), carried.token_weights
+        return states, watch(block, here.linears, statistics, carried.stream, calls, weights)
 
 
 def _taken(work: _Work, kept: Mapping[str, Done], layer: int) -> dict[str, Done]:
     """What a shard holds of a block, in the format and place of its linears."""
+    _check_names(work, kept, layer)
+    return _in_place(work.linears, kept)
+
+
+def _in_place(linears: Mapping[str, nn.Linear], kept: Mapping[str, Done]) -> dict[str, Done]:
+    return {n: Done(standing(one.operator, linears[n]), one.row) for n, one in kept.items()}
+
+
+def _check_names(work: _Work, kept: Mapping[str, Done], layer: int) -> None:
     unknown = set(kept) - set(work.linears)
     if unknown or (work.component_method is None and set(kept) != set(work.linears)):
         raise BadInput(f"layers.{layer}: the shard holds other linears than this run compresses")
-    return {
-        name: Done(standing(one.operator, work.linears[name]), one.row)
-        for name, one in kept.items()
-    }
 
 
 def _check_weights(batches: Sequence[Tensor], token_weights: TokenWeights | None) -> None:

@@ -61,6 +61,8 @@ class Compression:
     left: tuple[str, ...] = ()
     """Modules of the selection that hold matrices and stay dense: routers, and what is no linear
     or was not named."""
+    halved: int = 0
+    """How often a pass ran out of memory and was made again with half the batches."""
 
     @property
     def cost(self) -> Cost:

@@ -20,6 +20,7 @@ import mech
 from bridge.manifest import content_hash
 from mech.digest import sha256
 from mech.errors import BadInput
+from mech.ondisk import where
 
 FORMAT = 1
 """Raised by hand where the layout of a shard changes; the code itself is hashed."""
@@ -113,7 +114,9 @@ def _settings(config: Any) -> str:
 
 
 def _kinds(model: nn.Module) -> str:
-    found = {f"{str(p.dtype).removeprefix('torch.')} on {p.device}" for p in model.parameters()}
+    places = {p.device if not p.is_meta else where(model) for p in model.parameters()}
+    dtypes = {str(p.dtype).removeprefix("torch.") for p in model.parameters()}
+    found = {f"{dtype} on {place}" for dtype in dtypes for place in places}
     return ", ".join(sorted(found))
 
 

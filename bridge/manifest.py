@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mech.digest import sha256
 from mech.disk import flush
 from mech.errors import BadInput
+from mech.ondisk import in_order, on_disk
 
 MANIFEST = "manifest.json"
 FORMAT = 2
@@ -65,15 +66,28 @@ def verify(folder: Path | str, again: str = "save the model again") -> dict[str,
 
 
 def content_hash(model: nn.Module) -> str:
-    """SHA-256 over names, dtypes, shapes and bytes of all tensors of `model`, sorted by name."""
-    return tensors_hash(model.state_dict())
+    """SHA-256 over names, dtypes, shapes and bytes of all tensors of `model`, sorted by name.
+
+    Of a model whose weights stay in its folder (`mech.ondisk`) it is the same, and reads them once.
+    """
+    if not on_disk(model):
+        return tensors_hash(model.state_dict())
+    digest = hashlib.sha256()
+    for name, tensor in in_order(model):
+        count(digest, name, tensor)
+    return digest.hexdigest()
 
 
 def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
     """The same over tensors by name."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        digest.update(content.numpy().data)
+        count(digest, name, tensor)
     return digest.hexdigest()
+
+
+def count(digest: Any, name: str, tensor: Tensor) -> None:
+    """One more tensor of such a hash; they have to come sorted by name."""
+    digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+    content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    digest.update(content.numpy().data)

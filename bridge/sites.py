@@ -16,6 +16,7 @@ from bridge.opened import shown
 from bridge.operators import Affine, LinearOperator, Operator
 from mech.blocks import decoder_blocks
 from mech.errors import BadInput
+from mech.ondisk import on_disk
 
 
 def linears(model: nn.Module, select: str = "*") -> dict[str, nn.Linear]:
@@ -24,10 +25,11 @@ def linears(model: nn.Module, select: str = "*") -> dict[str, nn.Linear]:
     GPT-2's transposed Conv1D and each expert of a stack are shown as linears (`bridge.opened`),
     which do not stand in the model until `show` puts them there. What weighs experts against
     each other is no linear here. Raises BadInput where none matches, where experts are kept in
-    a way that is not known, and where a weight is not a plain matrix of floats in memory
-    (quantised or off-loaded).
+    a way that is not known, and where a weight is not a plain matrix of floats (quantised,
+    off-loaded). One that stays in its folder (`mech.ondisk`) has numbers while it is resident.
     """
     found = _linears(model)
+    away = on_disk(model)
     chosen = {}
     for name in matching(found, select, "linear"):
         linear = found[name]
@@ -36,7 +38,7 @@ def linears(model: nn.Module, select: str = "*") -> dict[str, nn.Linear]:
                 f"{name} is a {type(linear).__name__}, a stack of experts of a kind that is not "
                 "known: leave it out with `select`"
             )
-        if linear.weight.is_meta or not linear.weight.is_floating_point():
+        if (linear.weight.is_meta and not away) or not linear.weight.is_floating_point():
             raise BadInput(
                 f"{name}: its weight is {linear.weight.dtype} on {linear.weight.device}; "
                 "load the model unquantised and in memory"

@@ -14,6 +14,7 @@ second folder, and does not look at the numbers. Nothing is written here.
 import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,32 @@ def resident(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         part.leave()
+
+
+def on_disk(model: nn.Module) -> bool:
+    """Whether the weights of `model` stay in its folder."""
+    return any(hasattr(module, _PART) for module in model.modules())
+
+
+def where(model: nn.Module) -> torch.device:
+    """Where tokens go: weights on the meta device cannot tell it, their model can."""
+    found: Any = getattr(model, "device", None)
+    return found or next(model.parameters()).device
+
+
+def in_order(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of the state by its name, in the order of the names, one part in memory.
+
+    Keep none of them: it would stay in memory while the next is read. Raises BadInput as reading
+    a block does.
+    """
+    names = sorted(model.state_dict())
+    owned = groupby(names, key=lambda name: part_of(model, name.rpartition(".")[0]))
+    for found, group in owned:
+        with resident(model if found is None else found[0]):
+            for name in group:
+                path, _, last = name.rpartition(".")
+                yield name, getattr(model.get_submodule(path), last).detach()
 
 
 def part_of(model: nn.Module, path: str) -> tuple[nn.Module, Part] | None:

@@ -1,0 +1,64 @@
+"""A stream that waits in files: one batch of it in memory at a time."""
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import overload
+
+import torch
+from jaxtyping import Float
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+PREFIX = "stream-"
+Stream = Float[Tensor, "_batch _seq d_model"]
+
+
+class Spilled(Sequence[Stream]):
+    """Tensors in the order in which they came, a file each in a folder of their own.
+
+    Read by `pread` when they are asked for, bit for bit what was written, on the device they came
+    from. The folder goes with this object; after a kill it is left in the one above. Raises
+    OSError where the disk refuses.
+    """
+
+    def __init__(self, above: Path, tensors: Iterable[Stream] = ()) -> None:
+        above.mkdir(parents=True, exist_ok=True)
+        self._folder = Path(tempfile.mkdtemp(dir=above, prefix=PREFIX))
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self._devices: list[torch.device] = []
+        self.extend(tensors)
+
+    def append(self, tensor: Stream) -> None:
+        """One more, which is on the disk and not in memory afterwards."""
+        file = self._file(len(self))
+        save_file({"stream": tensor.detach().cpu().contiguous()}, file)
+        self._devices.append(tensor.device)
+
+    def extend(self, tensors: Iterable[Stream]) -> None:
+        """Several more, one in memory at a time."""
+        for tensor in tensors:
+            self.append(tensor)
+
+    def __len__(self) -> int:
+        return len(self._devices)
+
+    @overload
+    def __getitem__(self, index: int) -> Stream: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Stream]: ...
+    def __getitem__(self, index: int | slice) -> Stream | list[Stream]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        number = range(len(self))[index]
+        with safe_open(self._file(number), framework="pt", backend="pread") as file:
+            return file.get_tensor("stream").to(self._devices[number])
+
+    def __iter__(self) -> Iterator[Stream]:
+        return (self[index] for index in range(len(self)))
+
+    def _file(self, number: int) -> Path:
+        return self._folder / f"{number:06d}.safetensors"
