@@ -7,6 +7,7 @@ differs, a run is lost, the killed node answered nothing before, or the overhead
 """
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -68,8 +69,11 @@ def running(raylet: int) -> int:
     """How many runs the workers of a raylet are busy with."""
     import psutil
 
-    workers = psutil.Process(raylet).children(recursive=True)
-    return sum("ray::answered" in " ".join(worker.cmdline()) for worker in workers)
+    names = []
+    for worker in psutil.Process(raylet).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            names.append(" ".join(worker.cmdline()))
+    return sum("ray::answered" in name for name in names)
 
 
 def main() -> int:
@@ -103,8 +107,10 @@ def main() -> int:
         try:
             while ray.poll() is None and len(seconds(folder / "ray.sqlite")) < asked.runs // 2:
                 time.sleep(0.05)
-            before = seconds(folder / "ray.sqlite")
             victim = other.all_processes["raylet"][0].process.pid
+            while ray.poll() is None and not running(victim):  # in the middle of a run of its own
+                time.sleep(0.01)
+            before = seconds(folder / "ray.sqlite")
             told |= {"rows_when_killed": len(before), "running_on_the_killed": running(victim)}
             os.kill(victim, signal.SIGKILL)
             _, said = ray.communicate(timeout=1200)
