@@ -79,7 +79,7 @@ def main(config: Config) -> int:
         config.experiment, config.preset, config.grid, config.grid_file, config.threads
     )
     if config.show:
-        _rows(config, found, store.store_path(), Progress())
+        _rows(config, found, store.store_path(), Progress(sys.stderr))
         return _show(config.out)
     _claim(config.out, found)
     if config.engine == "slurm":
@@ -94,7 +94,7 @@ def _ask(config: Config, found: Plan) -> int:
     answered = kept.known(path, hashes)
     mine = range(len(hashes))[chosen]
     left = [i for i in mine if hashes[i] not in answered]
-    progress = Progress()
+    progress = Progress(sys.stderr)
     progress.say(f"{len(mine)} runs: {len(mine) - len(left)} answered before, {len(left)} to ask")
     failed: dict[int, dict[str, str]] = {}
     try:

@@ -128,11 +128,19 @@ def placed(base: dict[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:
     config = copy.deepcopy(base)
     for place, value in point.items():
         *above, last = place.split(".")
-        at = config
+        inside = config
         for name in above:
-            at = at[name]
-        at[last] = value
+            inside = inside[name]
+        inside[last] = value
     return config
+
+
+def at(base: Mapping[str, Any], place: str) -> Any:
+    """The value at a place of a stored Config."""
+    value: Any = base
+    for name in place.split("."):
+        value = value[name]
+    return value
 
 
 def _leaves(base: Mapping[str, Any], above: str = "") -> Iterator[str]:
@@ -164,13 +172,8 @@ def _typed(kind: Any, base: dict[str, Any], place: str, value: Any) -> Any:
         except BadOption:
             continue
         return candidate
-    *above, last = place.split(".")
-    at = base
-    for name in above:
-        at = at[name]
-    raise BadOption(
-        f"--grid {last}={value}: not a value of that option, as {json.dumps(at[last])} is"
-    )
+    now = json.dumps(at(base, place))
+    raise BadOption(f"--grid {place}={value}: not a value of that option, as {now} is")
 
 
 def _readings(value: Any) -> Iterator[Any]:

@@ -49,6 +49,8 @@ def planned(name: str, preset: str, grids: Sequence[str], file: Path | None, thr
                 seen.add(job.hash)
                 points.append(point)
                 jobs.append(job)
+    # Of a grid without an axis that another has, the option is what it is anyway.
+    points = [{p: point.get(p, grid.at(base, p)) for p in places} for point in points]
     return Plan(called, size or presets.DEFAULT, asked, list(places), points, jobs)
 
 
