@@ -20,11 +20,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from bridge.budget import Cost
-from bridge.compression import Done, Row
+from bridge.compression import Done
 from bridge.fingerprint import fingerprint, raw
-from bridge.operators import Operator
-from bridge.serial import describe, rebuild, tensors
+from bridge.parcel import unwrapped, wrapped
 from mech.disk import PARTIAL, write_whole
 from mech.errors import BadInput
 from mech.refusals import first_line
@@ -98,19 +96,13 @@ class Shards:
                     "another run" if content["run"] != self._run else f"block {content['layer']}"
                 )
                 raise BadInput(f"{file} belongs to {whose}: remove it, or choose another folder")
-            return _done(content["linears"], found)
+            return unwrapped(content["linears"], found)
         except (KeyError, TypeError, AttributeError) as error:
             raise BadInput(f"{file} holds no block that this version wrote: remove it") from error
 
     def write(self, layer: int, done: Mapping[str, Done]) -> None:
         """Keep a block, whole or not at all; OSError, one line, where the disk refuses."""
-        linears, held = {}, {}
-        for index, (name, one) in enumerate(done.items()):
-            assert isinstance(one.operator, Operator), name
-            row = one.row._asdict()
-            row["cost"] = one.row.cost._asdict()
-            linears[name] = {"operator": describe(one.operator), "row": row}
-            held |= {f"{index}/{key}": t.cpu() for key, t in tensors(one.operator).items()}
+        linears, held = wrapped(done)
         content = json.dumps(
             {"run": self._run, "layer": layer, "linears": linears}, allow_nan=False
         )
@@ -161,19 +153,6 @@ def _loaded(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if _digest(note["content"], found) != note["sha256"]:
         raise ValueError("its bytes are not those that were written")
     return json.loads(note["content"]), found
-
-
-def _done(linears: Mapping[str, Any], found: Mapping[str, Tensor]) -> dict[str, Done]:
-    done = {}
-    for index, (name, entry) in enumerate(linears.items()):
-        own = {k.partition("/")[2]: t for k, t in found.items() if k.startswith(f"{index}/")}
-        done[name] = Done(rebuild(entry["operator"], own), _row(name, entry["row"]))
-    return done
-
-
-def _row(name: str, stored: Mapping[str, Any]) -> Row:
-    changed = {"name": name, "shape": tuple(stored["shape"]), "cost": Cost(**stored["cost"])}
-    return Row(**{**stored, **changed})
 
 
 def _digest(content: str, held: Mapping[str, Tensor]) -> str:
