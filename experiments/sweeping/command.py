@@ -109,7 +109,7 @@ def _ask(config: Config, found: Plan) -> int:
     told = [{"point": found.points[i], **failed[i]} for i in sorted(failed)]
     _whole(config.out / FAILED, serial.dumps(told))
     for i in sorted(failed):
-        progress.say(f"failed: {plan.told(found.points[i])}: {failed[i]['failed']}")
+        progress.say(f"failed: {found.told(i)}: {failed[i]['failed']}")
     if failed:
         progress.say(f"{len(failed)} of {len(left)} failed ({config.out / FAILED} says where)")
     return 1 if failed else 0
@@ -143,7 +143,7 @@ def _run(
                 seconds.append(row["wall_seconds"])
             else:
                 failed[index] = said
-            advance(plan.told(found.points[index]))
+            advance(found.told(index))
             if not measured and seconds:  # once, when the first is there
                 measured = ahead.of_first(found, seconds)
                 rest = len(left) - len(seconds) - len(failed)

@@ -2,7 +2,7 @@
 
 import importlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -14,14 +14,22 @@ from experiments.sweeping.keys import Job
 
 
 class Plan(NamedTuple):
-    """What a sweep asks: the experiment, its axes, and by point a job."""
+    """What a sweep asks: the experiment, its axes, and by point a job.
+
+    asked: the command that every run has in common; varied: the axes of more than one value.
+    """
 
     name: str
     preset: str
     asked: str
     axes: Sequence[str]
+    varied: Sequence[str]
     points: Sequence[dict[str, Any]]
     jobs: Sequence[Job]
+
+    def told(self, index: int) -> str:
+        """The point in a few words: of the axes that have more than one value."""
+        return told({p: self.points[index][p] for p in self.varied}) or "the only point"
 
 
 def planned(name: str, preset: str, grids: Sequence[str], file: Path | None, threads: int) -> Plan:
@@ -51,10 +59,11 @@ def planned(name: str, preset: str, grids: Sequence[str], file: Path | None, thr
                 jobs.append(job)
     # Of a grid without an axis that another has, the option is what it is anyway.
     points = [{p: point.get(p, grid.at(base, p)) for p in places} for point in points]
-    return Plan(called, size or presets.DEFAULT, asked, list(places), points, jobs)
+    varied = [p for p in places if any(point[p] != points[0][p] for point in points)]
+    return Plan(called, size or presets.DEFAULT, asked, list(places), varied, points, jobs)
 
 
-def told(point: dict[str, Any]) -> str:
+def told(point: Mapping[str, Any]) -> str:
     """The point as a grid of one: `sparsity=0.5 seed=3`."""
     said = {p.rpartition(".")[2]: v for p, v in point.items()}
     return " ".join(f"{k}={'+'.join(map(str, v)) if isinstance(v, list) else v}"

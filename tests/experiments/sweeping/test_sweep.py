@@ -7,7 +7,9 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sweeping.raylets import CTR, HERE, seconds
@@ -32,8 +34,8 @@ def own(tmp_path, monkeypatch):
     signal.signal(signal.SIGTERM, before)
 
 
-def sweep(out: Path, *grid: str, **options) -> int:
-    return command.main(Config(NOTHING, grid, out=out, **({"jobs": 1} | options)))
+def sweep(out: Path, *grid: str, **options: Any) -> int:
+    return command.main(replace(Config(NOTHING, grid, out=out, jobs=1), **options))
 
 
 def runs() -> int:
@@ -184,7 +186,7 @@ def test_folders_of_others_are_left_alone(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"experiment": "low-rank-figur"}, "did you mean low-rank-figure-2"),
+        ({"experiment": "low-rank-figur"}, "did you mean low-rank-figure-"),
         ({"experiment": "no.such.module"}, "no module that Python finds"),
         ({"experiment": "json.decoder"}, "has Config and run"),
         ({"experiment": "perplexity", "preset": "laptop"}, "has none"),
@@ -204,11 +206,11 @@ def test_what_cannot_be_asked_is_one_line(tmp_path, options, words):
 def test_a_real_experiment_and_its_runs_asked_again(tmp_path, capsys):
     tiny_llama(tmp_path / "model")
     random_text(tmp_path / "text", 1)
-    grid = f"model={tmp_path / 'model'} text={tmp_path / 'text'} context=16,32 stride=16 tokens=200"
+    grid = f"model={tmp_path / 'model'} text={tmp_path / 'text'} context=24,32 stride=16 tokens=200"
     assert command.main(Config("perplexity", (grid,), out=tmp_path / "a", jobs=1)) == 0
     first, _ = store.rows(store.store_path())
     assert first.command.startswith(f"ctr perplexity {tmp_path / 'model'} --text")
-    assert first.command.endswith("--context 16 --stride 16 --tokens 200")
+    assert first.command.endswith("--context 24 --stride 16 --tokens 200")
     capsys.readouterr()
     assert rerun.main(rerun.Config("1")) == 0
     assert "all the same, bit for bit" in capsys.readouterr().out
