@@ -79,6 +79,15 @@ def split(model: nn.Module) -> tuple[dict[str, nn.Linear], dict[str, Parted]]:
 
     Raises BadInput where no operator has a low-rank term, and where an expert of a stack has one.
     """
+    bases, terms = split_some(model)
+    if not terms:
+        raise without_terms()
+    refuse_experts(model, terms)
+    return bases, terms
+
+
+def split_some(model: nn.Module) -> tuple[dict[str, nn.Linear], dict[str, Parted]]:
+    """`split`, of operators that may have no such term."""
     bases, terms = {}, {}
     for name, operator in operators(model).items():
         term, bias = opened(operator, name)
@@ -86,23 +95,35 @@ def split(model: nn.Module) -> tuple[dict[str, nn.Linear], dict[str, Parted]]:
         bases[name] = linear(both.rest, bias)
         if len(both.right):
             terms[name] = both
-    if not terms:
-        raise BadInput("no operator has a low-rank term to make an adapter of: save it dense")
-    refuse_experts(model, terms)
     return bases, terms
+
+
+def without_terms() -> BadInput:
+    """There is nothing to make an adapter of."""
+    return BadInput("no operator has a low-rank term to make an adapter of: save it dense")
 
 
 def write(model: nn.Module, terms: Mapping[str, Parted], folder: Path) -> None:
     """PEFT's two files: A = right, B = left, alpha = rank, so that B A is added as it is."""
     folder.mkdir()
-    inside = {f"{root(model)}.{name.removeprefix('layers.')}": term for name, term in terms.items()}
-    weights = {}
-    for path, term in inside.items():
-        weights[f"base_model.model.{path}.lora_A.weight"] = term.right.contiguous()
-        weights[f"base_model.model.{path}.lora_B.weight"] = term.left.contiguous()
-    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
-    ranks = {path: len(term.right) for path, term in inside.items()}
-    (folder / CONFIG).write_text(json.dumps(_config(model, ranks), indent=2) + "\n")
+    save_file(weights(model, terms), folder / WEIGHTS, metadata={"format": "pt"})
+    write_config(model, {name: len(term.right) for name, term in terms.items()}, folder)
+
+
+def weights(model: nn.Module, terms: Mapping[str, Parted]) -> dict[str, Tensor]:
+    """The adapter's tensors under PEFT's names."""
+    found = {}
+    for name, term in terms.items():
+        path = f"base_model.model.{root(model)}.{name.removeprefix('layers.')}"
+        found[f"{path}.lora_A.weight"] = term.right.contiguous()
+        found[f"{path}.lora_B.weight"] = term.left.contiguous()
+    return found
+
+
+def write_config(model: nn.Module, ranks: Mapping[str, int], folder: Path) -> None:
+    """PEFT's configuration of an adapter with these ranks, by the names of the linears."""
+    inside = {f"{root(model)}.{name.removeprefix('layers.')}": rank for name, rank in ranks.items()}
+    (folder / CONFIG).write_text(json.dumps(_config(model, inside), indent=2) + "\n")
 
 
 def read(folder: Path) -> dict[str, Tensor]:

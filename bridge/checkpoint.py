@@ -31,6 +31,7 @@ from bridge.sites import operators, show
 from bridge.toggle import swap
 from mech.disk import flush
 from mech.errors import BadInput
+from mech.ondisk import on_disk
 from mech.quiet import quiet
 from mech.refusals import first_line
 
@@ -59,17 +60,11 @@ def save(
     where what was loaded again is not what was saved; OSError where the disk refuses. Nothing is
     left behind but the folders above `folder`, which are made where they are missing.
     """
-    folder = Path(folder).absolute()
-    if form not in get_args(Form):
-        raise BadInput(f"no form called {form!r} (there are {', '.join(get_args(Form))})")
-    if folder.exists():
-        raise BadInput(f"{folder} exists: choose another folder or remove it")
-    try:
-        json.dumps(dict(provenance), allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise BadInput(f"provenance: plain JSON values only ({error})") from error
+    folder = checked(folder, provenance, form)
+    if on_disk(model):
+        raise BadInput("the model's weights are on disk: bridge.assembled saves what shards keep")
     with whole_folder(folder) as partial:
-        base = _base(partial, form)
+        base = base_of(partial, form)
         with _standing(model, form, partial) as layers, quiet():
             # As the model names its tensors: what a family renames or merges in its files is
             # made of linears, and would not be found in operators.
@@ -99,7 +94,7 @@ def reread(folder: Path | str) -> dict[str, Any]:
         raise BadInput(f"{folder / manifest.MANIFEST} is damaged: save the model again")
     says = {"tensors": said["tensors"], "layers": said["layers"]}
     try:
-        _same(AutoModelForCausalLM, _base(folder, said["form"]), says, folder)
+        _same(AutoModelForCausalLM, base_of(folder, said["form"]), says, folder)
     except BadInput:
         raise
     except Exception as error:  # whatever a family makes of a configuration that cannot be
@@ -132,7 +127,25 @@ def save_dense(
     return save(model, tokenizer, folder, provenance, form="dense")
 
 
-def _base(folder: Path, form: str) -> Path:
+def checked(folder: Path | str, provenance: Mapping[str, Any], form: str) -> Path:
+    """The folder as an absolute path.
+
+    Raises BadInput where it exists, and where the form or the provenance is none.
+    """
+    folder = Path(folder).absolute()
+    if form not in get_args(Form):
+        raise BadInput(f"no form called {form!r} (there are {', '.join(get_args(Form))})")
+    if folder.exists():
+        raise BadInput(f"{folder} exists: choose another folder or remove it")
+    try:
+        json.dumps(dict(provenance), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"provenance: plain JSON values only ({error})") from error
+    return folder
+
+
+def base_of(folder: Path, form: str) -> Path:
+    """Where the model itself lies: beside its adapter, where it has one."""
     return folder / adapter.BASE if form == "base+lora" else folder
 
 
