@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from experiments import output, presets, store
+from experiments import output, presets, store, together
 from experiments.command import Command
 from experiments.commands import COMMANDS, LISTED, TOOLS
 from experiments.output import OutputRefused
@@ -101,6 +101,11 @@ def _split(arguments: list[str]) -> tuple[str | None, list[str]]:
 
 
 def _overview(arguments: list[str]) -> None:
+    if arguments == ["--version"]:
+        found = provenance.versions()
+        commit = f", commit {found['commit']}" if found["commit"] else ""
+        print(f"ctr {found['catch-tag-release']}{commit}, Python {found['python']}")
+        return
     everything = COMMANDS | TOOLS
     asked = [a for a in arguments if not a.startswith("-")]
     if asked and asked not in [[group] for group in GROUPS]:
@@ -169,6 +174,9 @@ def _ask(name: str, rest: list[str]) -> None:
         config, given = presets.chosen(name, found, rest)
         default = arguments(config, Where())
     parsed = _parse(name, command, arguments, given, default)
+    if together.helping(name, parsed.config):  # torchrun's: rank 0 publishes
+        module.run(parsed.config, together.quiet())
+        return
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: nothing stays
     # A question that can be asked in two ways has two folders, neither in the way of the other.
     default = getattr(module, "folder", lambda config: name.replace(" ", "-"))(parsed.config)

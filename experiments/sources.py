@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import importlib
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -58,6 +59,9 @@ def _digest(file: Path) -> str:
 
 @cache
 def _library(package: str) -> str:
-    files = sorted((ROOT / LIBRARIES[package]).rglob("*.py"))
-    lines = [f"{f.relative_to(ROOT)} {_digest(f)}" for f in files]
+    # Where the package lies, by the name that its folder has in a checkout: a wheel calls the
+    # kernels' folder ctr_kernels, and `kernels` beside it may be somebody else's.
+    place = Path(next(iter(importlib.import_module(package).__path__))).resolve()
+    name = LIBRARIES[package]
+    lines = [f"{name}/{f.relative_to(place)} {_digest(f)}" for f in sorted(place.rglob("*.py"))]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
