@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from experiments import output, presets, store, together
+from experiments import output, presets, provenance, store, together
 from experiments.command import Command
 from experiments.commands import COMMANDS, LISTED, TOOLS
 from experiments.output import OutputRefused
