@@ -38,8 +38,8 @@ def fingerprint(
 
     SHA-256 of the weights and of the configuration, the method with all of its values, of the
     calibration ids (how they are split into batches included: sums are taken in that order), of
-    token weights and of the source of this library; dtype and device, versions, threads and
-    the processor's vector instructions, since all of them move last bits.
+    token weights and of the source of this library; dtype and device, versions, threads, ranks
+    and the processor's vector instructions, since all of them move last bits.
 
     Raises BadInput for a method that cannot say what it is: two values of it would look alike.
     """
@@ -56,6 +56,7 @@ def fingerprint(
         "arithmetic": (
             f"torch {torch.__version__}, transformers {transformers.__version__}, "
             f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+            f"{_ranks()}"
         ),
         "code": _code(),
     }
@@ -93,6 +94,13 @@ def raw(tensor: Tensor) -> memoryview:
     """The bytes of a tensor, row by row."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy().data
+
+
+def _ranks() -> str:
+    """Sums over ranks are taken rank by rank."""
+    together = torch.distributed.is_available() and torch.distributed.is_initialized()
+    size = torch.distributed.get_world_size() if together else 1
+    return f", {size} ranks" if size > 1 else ""
 
 
 def _called(value: Any) -> str:

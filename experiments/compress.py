@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from experiments import effects, saving
+from experiments import effects, saving, together
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.report import Section
@@ -12,6 +12,7 @@ from experiments.settings import BadOption, Budget, Reading, Sizes
 if TYPE_CHECKING:  # torch is imported when the question is asked, not for --help
     from bridge.compress import AnyMethod
     from bridge.compression import Compression
+    from bridge.ranks import TorchRanks
     from experiments.measure import Effect, Material
     from mech.load import Loaded
 
@@ -30,6 +31,8 @@ class Config:
     """Which linears, as a glob over names like layers.3.self_attn.q_proj."""
     sizes: Sizes = field(default_factory=Sizes)
     target: saving.Target = field(default_factory=saving.Target)
+    ranks: int = 1
+    """Processes that share the work: calibration text, linears, evaluation (docs/ranks.md)."""
 
 
 class Weights(NamedTuple):
@@ -65,28 +68,37 @@ class Result:
 
 def run(config: Config, progress: Progress) -> Result:
     """Measure dense, compress, measure again."""
+    from experiments import roster
+
+    config.target.check()
+    roster.refuse(config.method, config.budget)
+    device = config.reading.device
+    with together.ranks(__name__, config, config.ranks, progress, device) as ranks:
+        return _run(config, progress, ranks)
+
+
+def _run(config: Config, progress: Progress, ranks: "TorchRanks | None") -> Result:
     from bridge.adapter import refuse_experts
     from bridge.sites import linears
     from experiments import measure, roster
 
-    config.target.check()
-    roster.refuse(config.method, config.budget)
     if config.target.form == "base+lora" and config.method in roster.WITHOUT_LOW_RANK:
         raise BadOption(
             f"--form base+lora: {config.method} leaves no low-rank term to make an adapter of; "
             "choose dense or packed"
         )
-    loaded = measure.loaded_model(config.reading, progress)
+    reading = replace(config.reading, device=together.place(config.reading.device))
+    loaded = measure.loaded_model(reading, progress)
     named = linears(loaded.model, config.select)  # a glob that matches nothing is refused now
     if config.target.form == "base+lora":
         refuse_experts(loaded.model, named)
     material = measure.material(loaded, config.reading, config.sizes, progress)
-    dense = measure.measure(loaded.model, material, progress, "dense")
+    dense = measure.measure(loaded.model, material, progress, "dense", ranks)
     before = saving.nbytes(loaded.model)
     batches = material.calibration.split(measure.AT_ONCE)
     method = roster.fitted(config.method, config.budget, loaded.model, batches)
-    done = squeeze(config, method, loaded, material, progress)
-    after = measure.measure(loaded.model, material, progress, "compressed")
+    done = squeeze(config, method, loaded, material, progress, ranks)
+    after = measure.measure(loaded.model, material, progress, "compressed", ranks)
     result = Result(
         config=config,
         inputs=material.inputs,
@@ -95,7 +107,9 @@ def run(config: Config, progress: Progress) -> Result:
         effect=measure.effect(config.method, after, dense),
         weights=accounts(config.method, done),
     )
-    if config.target.folder is None:
+    if ranks is not None:
+        together.tell(ranks, progress)
+    if config.target.folder is None or (ranks is not None and ranks.rank > 0):
         return result
     says = saving.provenance(result, done, material.calibration)
     return replace(result, stored=saving.save(loaded, config.target, says, before))
@@ -107,18 +121,27 @@ def squeeze(
     loaded: "Loaded",
     material: "Material",
     progress: Progress,
+    ranks: "TorchRanks | None" = None,
 ) -> "Compression":
     """Compress the selected linears in place."""
     from bridge.compress import compress
+    from bridge.rank_shards import RankShards
     from bridge.shards import Shards
     from bridge.sites import linears
     from experiments import measure
 
     batches = material.calibration.split(measure.AT_ONCE)
     shards = None if config.target.shards is None else Shards(config.target.shards, progress.say)
+    kept = shards if shards is None or ranks is None else RankShards(shards, ranks)
     with progress.task(config.method, len(linears(loaded.model, config.select))) as advance:
         done = compress(
-            loaded.model, method, batches, select=config.select, shards=shards, advance=advance
+            loaded.model,
+            method,
+            batches,
+            select=config.select,
+            shards=kept,
+            ranks=ranks,
+            advance=advance,
         )
     if done.left:
         progress.say(f"left dense: {', '.join(done.left)}")

@@ -1,6 +1,7 @@
 """One model, measured: how well it predicts a text, and where its sinks are."""
 
 import sys
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from bridge import evaluate
+from bridge.ranks import TorchRanks, share
 from ctr_kernels.hard_threshold import hard_threshold
 from ctr_kernels.sink_mass import sink_mass
 from experiments.intervals import Interval, interval
@@ -148,12 +150,21 @@ def _windows(
     return tokens.windows(encoded, seq, count), encoded, source
 
 
-def measure(model: PreTrainedModel, material: Material, progress: Progress, name: str) -> Measured:
-    """Losses on the evaluation windows and sink scores on the sink sequences."""
+def measure(
+    model: PreTrainedModel,
+    material: Material,
+    progress: Progress,
+    name: str,
+    ranks: TorchRanks | None = None,
+) -> Measured:
+    """Losses on the evaluation windows and sink scores on the sink sequences.
+
+    `ranks` take a share of both each; the answer is that of one process, bit for bit, on all.
+    """
     windows, groups = material.evaluation, material.sequences.split(AT_ONCE)
     with progress.task(name, len(windows) + len(groups)) as advance:
-        nll = window_losses(model, windows, material.bos_id, advance)
-        scores = sink_scores(model, material.sequences, advance)
+        nll = window_losses(model, windows, material.bos_id, advance, ranks)
+        scores = sink_scores(model, material.sequences, advance, ranks)
     return Measured(nll, scores)
 
 
@@ -162,8 +173,13 @@ def window_losses(
     windows: Int[Tensor, "windows seq"],
     bos_id: int | None,
     advance: Advance,
+    ranks: TorchRanks | None = None,
 ) -> Float[np.ndarray, " windows"]:
     """Mean nats a token of each window, by itself."""
+    if ranks is not None:
+        own = windows[slice(*share(len(windows), ranks.rank, ranks.size))]
+        nll = window_losses(model, own, bos_id, advance) if len(own) else np.zeros(0)
+        return np.concatenate(gathered(ranks, [nll]))
     seq = windows.shape[1]
     body = windows[:, 1:] if bos_id is not None else windows
     losses = evaluate.token_losses(
@@ -174,17 +190,32 @@ def window_losses(
 
 
 def sink_scores(
-    model: PreTrainedModel, ids: Int[Tensor, "sequences seq"], advance: Advance
+    model: PreTrainedModel,
+    ids: Int[Tensor, "sequences seq"],
+    advance: Advance,
+    ranks: TorchRanks | None = None,
 ) -> Float[np.ndarray, "layer sequences head key"]:
     """alpha for every layer, sequence, query head and key.
 
     Of equation 1; in a block with a window over the queries that see the key (`windowed_score`).
+    `ranks` share the groups of sequences that pass the model together.
     """
+    groups = ids.split(AT_ONCE)
+    if ranks is not None:
+        groups = groups[slice(*share(len(groups), ranks.rank, ranks.size))]
     found = []
-    for group in ids.split(AT_ONCE):
+    for group in groups:
         found.append(np.stack(capture_blocks(model, group, block_score)))
         advance("sinks")
-    return np.concatenate(found, axis=1)
+    return np.concatenate(found if ranks is None else gathered(ranks, found), axis=1)
+
+
+def gathered(
+    ranks: TorchRanks, found: Sequence[Float[np.ndarray, "..."]]
+) -> list[Float[np.ndarray, "..."]]:
+    """The arrays of all ranks, in the order of ranks, bit for bit, on every rank."""
+    own = {str(index): torch.from_numpy(array) for index, array in enumerate(found)}
+    return [array.numpy() for _, held in ranks.each((None, own)) for array in held.values()]
 
 
 def block_score(block: BlockTrace) -> Float[np.ndarray, "sequences head key"]:

@@ -1,0 +1,37 @@
+"""A helper of `experiments.together`: what it is to run comes as JSON on standard input."""
+
+import ctypes
+import importlib
+import json
+import os
+import signal
+import sys
+
+from experiments.restored import restored
+from experiments.together import quiet
+
+DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+
+def main() -> int:
+    """Run it; 2, and a line on standard error, where it is refused."""
+    given = json.load(sys.stdin)
+    if sys.platform == "linux":  # a rank 0 that was killed leaves nobody behind
+        ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
+    if os.getppid() != given["parent"]:
+        return 1
+    module = importlib.import_module(given["module"])
+    from experiments.settings import BadOption
+    from experiments.text import UnreadableText
+    from mech.errors import BadInput
+
+    try:
+        module.run(restored(module.Config, given["config"]), quiet())
+    except (BadInput, BadOption, UnreadableText) as error:
+        sys.stderr.write(f"ctr: error: {' '.join(str(error).split())}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
