@@ -5,6 +5,7 @@ numbers. Both forms of storage, the packed checkpoint and the shards of a run, a
 A kind is registered under a name by the file that defines its class; no other is ever built.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -38,6 +39,11 @@ class Kind(NamedTuple):
 _KINDS: dict[str, Kind] = {}
 _HOMES = {"quantized": "bridge.quantized", "sliced": "bridge.sliced"}
 """Kinds whose file is imported only when a stored one is met."""
+_MOST = 2**40
+"""Entries of a stored tensor: what is above is no tensor but damage."""
+_DTYPES = {
+    "float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool",
+}  # fmt: skip
 _OURS = {"kind", "tensors", "parts", "active", "note"}
 
 
@@ -159,10 +165,13 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def _slot(dtype: str, shape: Sequence[int]) -> tuple[torch.dtype, tuple[int, ...]]:
-    found = getattr(torch, dtype)
-    if not isinstance(found, torch.dtype):
+    if dtype not in _DTYPES:
         raise TypeError(dtype)
-    return found, tuple(int(size) for size in shape)
+    found: torch.dtype = getattr(torch, dtype)
+    sizes = tuple(int(size) for size in shape)
+    if any(size < 0 for size in sizes) or math.prod(sizes) > _MOST:
+        raise ValueError(shape)
+    return found, sizes
 
 
 def _packed(sparse: Sparse) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from mech.errors import BadInput
 from mech.ondisk import model_on_disk
 from mech.quiet import quiet
 from mech.refusals import first_line, not_finite
+from mech.sealed import check_sealed
 from mech.source import resolve, weight_files
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -52,9 +53,9 @@ def load(
 
     `advance` is told of anything slow (a GGUF file's first conversion). With `on_disk` the
     weights stay in their folder and come one block at a time (`mech.ondisk`). Raises BadInput,
-    in one line, on a model that is unknown, unreachable, incomplete or damaged, on weights that
-    are not finite (with `on_disk`, when their block is read), and on a dtype or device that
-    cannot be used.
+    in one line, on a model that is unknown, unreachable, incomplete, damaged or changed since we
+    saved it, on weights that are not finite (with `on_disk`, when their block is read), and on a
+    dtype or device that cannot be used.
     """
     if dtype not in DTYPES:
         names = ", ".join(str(d).removeprefix("torch.") for d in DTYPES)
@@ -64,6 +65,7 @@ def load(
     files = weight_files(source.folder)
     for file in files:
         _check_file(file)
+    check_sealed(source.folder)
     tokenizer = _tokenizer(source.folder)
     if on_disk:
         model = model_on_disk(source.folder, files, dtype, place)

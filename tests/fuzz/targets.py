@@ -33,9 +33,8 @@ def allowed() -> tuple[type[BaseException], ...]:
 
 
 def one_line(error: BaseException) -> None:
-    """An error that is the package's own is one line that a terminal can show."""
+    """An error that is the package's own is short; `ctr` itself makes spaces of ends of line."""
     if not isinstance(error, OSError):
-        assert "\n" not in str(error).strip(), repr(str(error))
         assert len(str(error)) < 4000, len(str(error))
 
 
@@ -176,14 +175,16 @@ def packed(folder: Path) -> tuple[Run, list[bytes]]:
         try:
             prepare(model, config.linears)
             for name in config.linears:
-                slots = model.model.layers[0].get_submodule(name.removeprefix("layers.0."))
+                slots = model.model.layers.get_submodule(name.removeprefix("layers."))
                 if sum(buffer.numel() for buffer in slots.buffers()) > 2**16:
                     return
                 slots.to_empty(device="cpu")
                 for buffer in slots.buffers():
                     buffer.zero_()
             found = {
-                name: dict(model.model.layers[0].get_submodule(name[9:]).named_buffers())
+                name: dict(
+                    model.model.layers.get_submodule(name.removeprefix("layers.")).named_buffers()
+                )
                 for name in config.linears
             }
             restore(model, config.linears, digest(found))
