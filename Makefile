@@ -1,5 +1,5 @@
 # The two commands: `make demo` and `make test`. Each makes .venv when it is missing.
-.PHONY: setup demo test check
+.PHONY: setup demo test check docs
 OUT ?= out/demo
 
 setup:
@@ -15,3 +15,7 @@ check: setup
 
 test: check
 	@.venv/bin/python -m pytest -q -n 2 --dist loadfile $(ARGS)
+
+# The site of docs/, in out/site: a warning is an error.
+docs: setup
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
