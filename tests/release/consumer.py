@@ -1,22 +1,18 @@
 """A file of a user's, as pyright reads it beside an installed wheel; never run."""
-# The tests of the project itself leave it out: one of its lines is wrong on purpose.
+# The project's own pyright leaves it out: one of its lines is wrong on purpose.
+# It asks for little of torch, whose types take pyright long.
 
-from pathlib import Path
-
-import torch
-from torch import nn
-
-from bridge.compress import compress
-from bridge.methods import OATS
-from ctr_kernels.hard_threshold import hard_threshold
-from experiments.report import Section
-from mech.load import load
+from bridge.budget import Cost
+from ctr_kernels.op import Unsupported
+from experiments.command import Command
+from mech.probes.sinks import SinkCount
 from toy.errors import Refused
 
 
-def smaller(model: nn.Module, ids: torch.Tensor) -> None:
-    reveal_type(compress(model, OATS(compression=0.5), [ids]))
-    reveal_type(hard_threshold)
+def total(costs: list[Cost], found: SinkCount) -> None:
+    reveal_type(costs[0].bits)
+    reveal_type(found.first)
+    reveal_type(Unsupported("why"))
+    reveal_type(Command("module", "asks", "example").asks)
     reveal_type(Refused("why"))
-    reveal_type(Section("heading", ["text"], []))
-    load(Path("model"), device=["cpu"])  # LINE OF THE ERROR: a list is no device
+    Command("module", "asks", 3)  # LINE OF THE ERROR: an example is a text
