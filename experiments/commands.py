@@ -214,6 +214,11 @@ _SWEEP = {
     ),
 }
 _TOOLS = {
+    "plan": Command(
+        "experiments.planning.command",
+        "How much memory, disk and time will a compression take? From config.json alone.",
+        "ctr plan smollm2 --method oats gptq --measure",
+    ),
     "doctor": Command(
         "experiments.doctor",
         "What is installed, which kernels run here, what would fail.",
