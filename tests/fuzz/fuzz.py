@@ -5,7 +5,8 @@
 A crash is any exception but the package's own and OSError; a hang is more than 5 s of processor
 time; a bomb is more than 1 GiB above what the libraries take. Prints a line of JSON; what was found
 lies in tests/fuzz/seeds/TARGET, and the tests run it again from then on. `--all` takes every
-target in turn; `--seconds` is of each.
+target in turn; `--seconds` is of each. `--replay N` needs no atheris: what was found before, and N
+changes at random of each file to begin with.
 """
 
 import argparse
@@ -32,7 +33,10 @@ def main() -> int:
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--seconds", type=int, default=600)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--replay", type=int)
     options = parser.parse_args()
+    if options.replay is not None:
+        return _replay(options.replay, options.seed)
     if not options.all:
         return _one(options.target, options.seconds, options.seed)
     from targets import TARGETS
@@ -103,6 +107,31 @@ def _one(name: str, seconds: int, seed: int) -> int:
     atheris.Setup([name, str(corpus), *flags], test, custom_mutator=mutate)
     atheris.Fuzz()
     return 1
+
+
+def _replay(changes: int, seed: int) -> int:
+    import targets
+
+    warnings.simplefilter("ignore")
+    signal.signal(signal.SIGPROF, _hung)
+    said: dict = {"runs": 0, "wrong": {}}
+    for name, target in targets.TARGETS.items():
+        with tempfile.TemporaryDirectory(dir=_memory()) as made:
+            run, seeds = target.make(Path(made))
+            guarded, rng = targets.guarded(run), random.Random(f"{name} {seed}")
+            held = [file.read_bytes() for file in sorted((SEEDS / name).glob("*"))]
+            changed = (target.mutate(seeds[i % len(seeds)], rng) for i in range(changes))
+            for data in (*seeds, *held, *changed):
+                said["runs"] += 1
+                signal.setitimer(signal.ITIMER_PROF, HANG)
+                try:
+                    guarded(data)
+                except (Exception, Hung) as error:
+                    said["wrong"].setdefault(name, f"{_where(error)}: {error}; {data!r}"[:500])
+                finally:
+                    signal.setitimer(signal.ITIMER_PROF, 0)
+    sys.stdout.write(json.dumps(said) + "\n")
+    return int(bool(said["wrong"]))
 
 
 class Hung(BaseException):
