@@ -80,7 +80,9 @@ def read(file: Path) -> list[Given]:
         stored = {".toml": tomllib.loads, ".json": json.loads}[file.suffix](text)
         grids = stored["grid"]
         grids = grids if isinstance(grids, list) else [grids]
-        found = [{k: v if isinstance(v, list) else [v] for k, v in g.items()} for g in grids]
+        found: list[Given] = [
+            {k: v if isinstance(v, list) else [v] for k, v in g.items()} for g in grids
+        ]
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise BadOption(
             f"--grid-file {file}: want .toml or .json with grid = a table of OPTION = [VALUES]"

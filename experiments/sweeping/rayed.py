@@ -1,5 +1,6 @@
 """A Ray cluster: jobs packed by processors and GPUs, asked again where a worker or node is lost."""
 
+import logging
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -33,7 +34,7 @@ class Rayed:
             ray.init(
                 address=address,
                 log_to_driver=False,
-                logging_level="critical",  # a lost node is 20 lines of its log, and no loss
+                logging_level=logging.CRITICAL,  # a lost node is 20 lines of its log, and no loss
                 runtime_env={"env_vars": variables},
                 include_dashboard=False if address == "local" else None,
             )

@@ -103,7 +103,7 @@ def main() -> int:
         cluster = Cluster(initialize_head=True, head_node_args=head)
         other = cluster.add_node(num_cpus=1)
         clock = time.monotonic()
-        ray = ask(folder, "ray", words, "--engine", "ray", "--address", cluster.address)
+        ray = ask(folder, "ray", words, "--engine", "ray", "--address", str(cluster.address))
         try:
             while ray.poll() is None and len(seconds(folder / "ray.sqlite")) < asked.runs // 2:
                 time.sleep(0.05)
