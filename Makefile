@@ -1,5 +1,5 @@
 # The two commands: `make demo` and `make test`. Each makes .venv when it is missing.
-.PHONY: setup demo test check docs
+.PHONY: setup demo test check docs bench
 OUT ?= out/demo
 
 setup:
@@ -19,3 +19,7 @@ test: check
 # The site of docs/, in out/site: a warning is an error.
 docs: setup
 	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+
+# Each benchmark beside its control, small; `sh scripts/bench full` is docs/benchmarks.md.
+bench: setup
+	@sh scripts/bench small

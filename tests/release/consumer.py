@@ -2,6 +2,8 @@
 # The project's own pyright leaves it out: one of its lines is wrong on purpose.
 # It asks for little of torch, whose types take pyright long.
 
+from typing import reveal_type
+
 from bridge.budget import Cost
 from ctr_kernels.op import Unsupported
 from experiments.command import Command

@@ -35,7 +35,8 @@ def test_the_wheel_has_every_file_of_the_packages(wheel):
 
 
 def test_the_sdist_has_what_a_reader_and_a_tester_need(sdist):
-    names = {name.partition("/")[2] for name in tarfile.open(sdist).getnames()}
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
     wanted = {"README.md", "LICENSE", "CITATION.cff", "CHANGELOG.md", "CONTRIBUTING.md"}
     wanted |= {"constraints.txt", "Makefile", "scripts/setup", "tests/conftest.py"}
     assert wanted <= names, wanted - names
@@ -98,9 +99,7 @@ def test_a_user_sees_our_types(installed, tmp_path):
     settings = {"pythonVersion": "3.11", "useLibraryCodeForTypes": False}
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
     command = [sys.executable, "-m", "pyright", "--pythonpath", str(installed.bin / "python")]
-    done = subprocess.run(
-        [*command, "--outputjson"], cwd=tmp_path, capture_output=True, text=True
-    )
+    done = subprocess.run([*command, "--outputjson"], cwd=tmp_path, capture_output=True, text=True)
     found = json.loads(done.stdout)["generalDiagnostics"]
     wrongs = [d for d in found if d["severity"] in ("error", "warning")]
     assert len(wrongs) == 1, wrongs
