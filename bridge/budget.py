@@ -28,6 +28,10 @@ def sparse_low_rank(
     a row *loses* down: its k is this one where (1-κ) (1-ρ) n is whole (κ = 1/4, ρ = 1/2, n = 8 i)
     and one more elsewhere. ρ is `compression`, κ is `rank_ratio`. Raises BadInput where either is
     outside (0, 1) or [0, 1).
+
+    Examples:
+        >>> sparse_low_rank(576, 576, compression=0.5, rank_ratio=0.25)
+        SparseLowRank(rank=36, kept_per_row=216, kept=165888, allowed=165888)
     """
     if not 0 < compression < 1:
         raise BadInput(f"compression {compression}: it must be above 0 and below 1")
@@ -81,6 +85,12 @@ def cost(module: Operator | nn.Linear, parameters: int | None = None) -> Cost:
     flops: a token, two a multiply-add, of the arithmetic needed (not of a simulation of it).
     bytes_moved: a token by itself (batch 1): what is stored, the input and the output once each,
     and what two thin products hand on; see `Operator.bytes_moved`.
+
+    Examples:
+        >>> import torch
+        >>> from bridge.operators import Sparse
+        >>> cost(Sparse(torch.tensor([[1.0, 0.0], [0.0, 2.0]])), parameters=4).density
+        0.5
     """
     if isinstance(module, Operator):
         if parameters is None:

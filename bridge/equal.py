@@ -30,6 +30,11 @@ def at_most(
     with the open number (a density in steps of one parameter, a rank in steps of one), so the
     largest is found by bisection, exactly. Raises BadInput where even the least costs more, or
     where the template has no open number (2:4 has a density of its own).
+
+    Examples:
+        >>> from bridge.methods.wanda import Wanda
+        >>> at_most(Wanda(), [(48, 32)], target=500).pattern.kept(48, 32)
+        480
     """
     open_ = _open(template, shapes)
     if planned(open_.method(open_.least), shapes, width)._asdict()[measure] > target:

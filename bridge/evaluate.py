@@ -128,7 +128,15 @@ def summary(losses: TokenLosses, definition: str) -> Perplexity:
 
 
 def paired(a: TokenLosses, b: TokenLosses) -> Difference:
-    """b - a, token by token. Raises BadInput where they do not score the same tokens."""
+    """b - a, token by token. Raises BadInput where they do not score the same tokens.
+
+    Examples:
+        >>> which = torch.arange(4), torch.tensor([0, 0, 1, 1])
+        >>> dense = TokenLosses(torch.tensor([1.0, 2.0, 3.0, 4.0]), *which)
+        >>> pruned = TokenLosses(torch.tensor([1.5, 2.5, 4.0, 5.0]), *which)
+        >>> paired(dense, pruned)
+        Difference(nll=0.75, standard_error=0.25, windows=2)
+    """
     if not torch.equal(a.position, b.position) or not torch.equal(a.window, b.window):
         raise BadInput("losses of different tokens cannot be paired; score both alike")
     return Difference(*_clustered(b.nll - a.nll, a.window))

@@ -140,7 +140,13 @@ class Sparse(Dense):
 
 
 class LowRank(LinearOperator):
-    """left @ right, multiplied from the right: two thin products."""
+    """left @ right, multiplied from the right: two thin products.
+
+    Examples:
+        >>> low = LowRank(torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0, 4.0]]))
+        >>> low.dense().tolist(), low(torch.tensor([1.0, 1.0])).tolist()
+        ([[3.0, 4.0], [6.0, 8.0]], [7.0, 14.0])
+    """
 
     left: Tensor
     right: Tensor

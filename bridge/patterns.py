@@ -19,12 +19,22 @@ Mask = Bool[Tensor, "d_out d_in"]
 
 
 def exact(fraction: float) -> Fraction:
-    """The decimal that was written: exact(0.1) = 1/10."""
+    """The decimal that was written: exact(0.1) = 1/10.
+
+    Examples:
+        >>> exact(0.1), 0.1.as_integer_ratio()
+        (Fraction(1, 10), (3602879701896397, 36028797018963968))
+    """
     return Fraction(str(fraction))
 
 
 def best(score: Float[Tensor, "rows d_in"], kept: int) -> Bool[Tensor, "rows d_in"]:
-    """The `kept` highest scores of each row; of equals the lower index. Scores are finite."""
+    """The `kept` highest scores of each row; of equals the lower index. Scores are finite.
+
+    Examples:
+        >>> best(torch.tensor([[1.0, 3.0, 2.0, 3.0]]), 2).tolist()
+        [[False, True, False, True]]
+    """
     if kept == 0:
         return torch.zeros_like(score, dtype=torch.bool)
     threshold = score.kthvalue(score.shape[1] - kept + 1, dim=1, keepdim=True).values
@@ -42,7 +52,12 @@ def best_of_each(
 
 @dataclass(frozen=True)
 class RowWise:
-    """The best of every row: one output's weights compete with each other."""
+    """The best of every row: one output's weights compete with each other.
+
+    Examples:
+        >>> RowWise(0.5).mask(torch.tensor([[1.0, 4.0], [3.0, 2.0]])).tolist()
+        [[False, True], [True, False]]
+    """
 
     density: float
 
@@ -59,7 +74,12 @@ class RowWise:
 
 @dataclass(frozen=True)
 class LayerWise:
-    """The best of the whole matrix."""
+    """The best of the whole matrix.
+
+    Examples:
+        >>> LayerWise(0.5).mask(torch.tensor([[1.0, 2.0], [3.0, 4.0]])).tolist()
+        [[False, False], [True, True]]
+    """
 
     density: float
 
@@ -79,6 +99,10 @@ class NOfM:
     """The best `keep` of every `of` consecutive entries of a row: NOfM(2, 4) is hardware 2:4.
 
     Kept, not pruned: "1:4" prunes one in Wanda's release and keeps one in that of OATS.
+
+    Examples:
+        >>> NOfM(keep=2, of=4).mask(torch.tensor([[1.0, 2.0, 3.0, 4.0]])).tolist()
+        [[False, False, True, True]]
     """
 
     keep: int

@@ -52,6 +52,12 @@ def planned(method: object, parts: Sequence[Shape], width: int = 32) -> Cost:
     and values are fused; one input is read for all of them. Exact where no weight that is kept is
     zero; such zeros make the operator cheaper than this, and so does second-moment OATS' mask,
     which rounds down in every block of columns. Raises BadInput as `spending` does.
+
+    Examples:
+        >>> planned(Wanda(), [(48, 32)]).density
+        0.5
+        >>> planned(QERA(rank=4), [(48, 32)]).kept - 48 * 32  # the low-rank term
+        320
     """
     first, *rest = (spending(method, *part, width) for part in parts)
     kept, bits, inner = sum(rest, start=first)

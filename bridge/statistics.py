@@ -35,7 +35,15 @@ class Count(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """Σ_t x_tj² over `tokens` tokens, one entry a channel j, in float64."""
+    """Σ_t x_tj² over `tokens` tokens, one entry a channel j, in float64.
+
+    Examples:
+        >>> import torch
+        >>> state = diagonal_moment.init(2)
+        >>> state = diagonal_moment.update(state, torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+        >>> state.mean.tolist()
+        [5.0, 10.0]
+    """
 
     total: Float[Tensor, " d_in"]
     tokens: int

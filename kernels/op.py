@@ -36,6 +36,11 @@ class Op(Generic[P, R]):
     the kernel of its arguments' device, and the definition where that kernel is absent or
     declines with `Unsupported`; every other exception passes through. Asked for one by name,
     `op.on("triton")`, nobody falls back.
+
+    Examples:
+        >>> square = Op(reference=lambda x: x * x)
+        >>> square.run(torch.tensor([2.0, 3.0])).backend
+        'reference'
     """
 
     reference: Callable[P, R]

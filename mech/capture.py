@@ -69,6 +69,14 @@ def capture_blocks(
     the model is. Raises BadInput on ids outside the vocabulary, a mask with a hole, a model in
     training mode, attention that cannot be read, more tokens than learned positions,
     and activations that are not finite (the block is named).
+
+    Examples:
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> small = {"hidden_size": 8, "intermediate_size": 8, "vocab_size": 9}
+        >>> settings = LlamaConfig(**small, num_attention_heads=2, num_hidden_layers=3)
+        >>> model = LlamaForCausalLM(settings).eval()
+        >>> capture_blocks(model, torch.tensor([[1, 2, 3, 4]]), lambda block: block.received.shape)
+        [(1, 2, 4), (1, 2, 4), (1, 2, 4)]
     """
     if model.training:
         raise BadInput("the model is in training mode: call model.eval() first")

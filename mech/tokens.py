@@ -48,6 +48,12 @@ def windows(encoded: Encoded, seq: int, count: int | None = None) -> Int[Tensor,
 
     Where the text begins with BOS every window does, and holds seq - 1 tokens of text.
     `count` windows, or without it all that fit. Raises BadInput where the text is too short.
+
+    Examples:
+        >>> import torch
+        >>> encoded = Encoded(torch.tensor([1, 5, 6, 7, 8, 9]), True, "prepended <s> (id 1)")
+        >>> windows(encoded, 3).tolist()
+        [[1, 5, 6], [1, 7, 8]]
     """
     head = encoded.ids[:1] if encoded.bos else encoded.ids[:0]
     body = encoded.ids[len(head) :]

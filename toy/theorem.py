@@ -52,6 +52,10 @@ def sink(
     """a_i = A1[i, t], the attention that row i pays to [SEP] in layer 1.
 
     Raises `NoSegment`, `NotFinite`, `ScaleTooSmall`.
+
+    Examples:
+        >>> sink(np.array([0.3, -0.7, 0.0, 0.5, -0.2]), 3, 12.0).round(4).tolist()
+        [0.0, 0.0, 1.0, 0.9999, 0.9999]
     """
     check_scale(s_tag)
     x = numbers_of(x, t)
@@ -130,6 +134,11 @@ def output(
     """f = sum_j A2[T, j] x_j, with x_t := 0; exact for every sign of the query.
 
     Raises `NoSegment`, `NotFinite`, `ScaleTooSmall`.
+
+    Examples:
+        >>> x = np.array([0.3, -0.7, 0.0, 0.5, -0.2])  # [SEP] is the third
+        >>> [round(output(x, 3, s_tag=s).item(), 3) for s in (4.0, 8.0, 12.0)]  # the mean: 0.15
+        [0.191, 0.157, 0.15]
     """
     weights = readout(x, t, s_tag=s_tag, b=b, d=d)
     return np.asarray((weights * numbers_of(x, t)).sum(axis=-1))

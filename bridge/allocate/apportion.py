@@ -45,7 +45,12 @@ def apportion(
 
 
 def uniform(parameters: Mapping[str, int], total: int) -> dict[str, int]:
-    """The same density everywhere, to one parameter: `apportion` of equal densities."""
+    """The same density everywhere, to one parameter: `apportion` of equal densities.
+
+    Examples:
+        >>> uniform({"q": 100, "up": 300}, 200)
+        {'q': 50, 'up': 150}
+    """
     return apportion(dict.fromkeys(parameters, 0.5), parameters, total)
 
 

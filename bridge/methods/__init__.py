@@ -44,7 +44,12 @@ COMPONENT_METHODS: dict[str, Callable[..., ComponentMethod]] = {"a3": A3}
 
 
 def method(name: str) -> Callable[..., Method | ComponentMethod]:
-    """The class of that name. Raises BadInput with the nearest names where there is none."""
+    """The class of that name. Raises BadInput with the nearest names where there is none.
+
+    Examples:
+        >>> method("oats")(compression=0.6).rank_ratio
+        0.25
+    """
     every = METHODS | COMPONENT_METHODS
     if name in every:
         return every[name]

@@ -13,7 +13,13 @@ HALF = RowWise(0.5)
 
 
 def score(weight: Weight, seen: Moment) -> Weight:
-    """|W_ij| √E[x_j²], in float32."""
+    """|W_ij| √E[x_j²], in float32.
+
+    Examples:
+        >>> seen = Moment(torch.tensor([1.0, 100.0], dtype=torch.float64), 1)
+        >>> score(torch.tensor([[3.0, 1.0]]), seen).tolist()
+        [[3.0, 10.0]]
+    """
     return weight.float().abs() * seen.mean.sqrt().to(weight.device, weight.float().dtype)
 
 

@@ -51,13 +51,28 @@ def massive(
     least: float = LEAST,
     ratio: float = RATIO,
 ) -> Massive:
-    """The massive activations of a trace, one by one."""
+    """The massive activations of a trace, one by one.
+
+    Examples:
+        >>> resid = np.ones((1, 1, 2, 4))  # depth batch seq d_model
+        >>> resid[0, 0, 1, 3] = -2000
+        >>> found = massive(resid)
+        >>> found.token.tolist(), found.dim.tolist(), found.value.tolist()
+        ([1], [3], [-2000.0])
+    """
     depth, batch, token, dim = np.nonzero(is_massive(resid, least=least, ratio=ratio))
     return Massive(depth, batch, token, dim, resid[depth, batch, token, dim])
 
 
 def peaks(resid: Float[np.ndarray, "depth batch seq d_model"]) -> Peak:
-    """max |h| / median |h|, per depth; infinite where the median is 0 and the maximum is not."""
+    """max |h| / median |h|, per depth; infinite where the median is 0 and the maximum is not.
+
+    Examples:
+        >>> resid = np.full((1, 1, 2, 4), 2.0)
+        >>> resid[0, 0, 1, 3] = -2000
+        >>> peaks(resid).ratio.item()
+        1000.0
+    """
     size = np.abs(resid)
     depth = np.arange(len(resid))
     flat = size.reshape(len(resid), -1).argmax(axis=1)

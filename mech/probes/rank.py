@@ -11,7 +11,12 @@ def ranks(values: Float[np.ndarray, " units"]) -> Float[np.ndarray, " units"]:
 
 
 def spearman(x: Float[np.ndarray, " units"], y: Float[np.ndarray, " units"]) -> float:
-    """The correlation of the ranks, in [−1, 1]; NaN below three units or without variance."""
+    """The correlation of the ranks, in [−1, 1]; NaN below three units or without variance.
+
+    Examples:
+        >>> spearman(np.array([1.0, 2.0, 3.0]), np.array([10.0, 100.0, 50.0]))
+        0.5
+    """
     if len(x) < 3:
         return float("nan")
     a, b = (r - r.mean() for r in (ranks(x), ranks(y)))

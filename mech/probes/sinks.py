@@ -70,6 +70,11 @@ def score(
     Equation 1 counts all later queries, also those that a sliding window keeps from the key:
     there α is a lower bound of the mean over the queries that reach it. With `reach`, the number
     of queries that do, the same for every head, α is that mean; 0 for a key that nobody sees.
+
+    Examples:
+        >>> received = np.array([[3.0, 0.5, 0.5]])  # by three keys, from three, two and one queries
+        >>> score(received).tolist()
+        [[1.0, 0.25, 0.5]]
     """
     if reach is None:
         seq = received.shape[-1]
@@ -86,7 +91,12 @@ def sinks(
 
 
 def guarded(seq: int, support: int = SUPPORT) -> Bool[np.ndarray, " key"]:
-    """0 < t < T − support: the later tokens that at least support + 1 queries can see."""
+    """0 < t < T − support: the later tokens that at least support + 1 queries can see.
+
+    Examples:
+        >>> guarded(20, support=16).nonzero()[0].tolist()
+        [1, 2, 3]
+    """
     token = np.arange(seq)
     return (token > 0) & (token < seq - support)
 
@@ -97,7 +107,15 @@ def count_sinks(
     epsilon: float = EPSILON,
     support: int = SUPPORT,
 ) -> SinkCount:
-    """How many sinks each head has in a sequence; BadInput below SHORTEST tokens."""
+    """How many sinks each head has in a sequence; BadInput below SHORTEST tokens.
+
+    Examples:
+        >>> alpha = np.zeros((1, 1, 1, 64))  # layer batch head key
+        >>> alpha[..., [0, 5, 63]] = 0.5
+        >>> count = count_sinks(alpha)
+        >>> count.first.item(), count.later.item(), count.total_raw.item()
+        (1.0, 1.0, 3.0)
+    """
     seq = alpha.shape[-1]
     if seq < SHORTEST:
         raise BadInput(
@@ -123,6 +141,14 @@ def agreement(
 
     First tokens and guarded later tokens apart: the first are so many that they would hide the
     others.
+
+    Examples:
+        >>> reference = np.zeros(64, dtype=bool)
+        >>> reference[[0, 5, 9]] = True
+        >>> found = reference.copy()
+        >>> found[9] = False
+        >>> agreement(found, reference).later_recall
+        0.5
     """
     later = guarded(found.shape[-1], support)
     return Agreement(
