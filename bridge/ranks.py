@@ -85,7 +85,7 @@ class TorchRanks:
         counts = [x for state in states for x in state if not isinstance(x, Tensor)]
         summed = iter(self._added([torch.tensor(counts, dtype=torch.int64)])[0].tolist())
         totals = iter(self._added([x for state in states for x in state if isinstance(x, Tensor)]))
-        again = [
+        again: list[Any] = [
             type(state)(*(next(totals if isinstance(x, Tensor) else summed) for x in state))
             for state in states
         ]

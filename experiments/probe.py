@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from experiments import together
 from experiments.caught import Prompted, Tagged
 from experiments.intervals import Interval
 from experiments.probing import counted, prompted, streams
@@ -23,6 +24,7 @@ from experiments.settings import Reading, Sizes, between
 if TYPE_CHECKING:  # torch and transformers are imported when a question is asked, not for --help
     from torch import Tensor
 
+    from bridge.ranks import TorchRanks
     from experiments.measure import Material
     from experiments.probing.release import Released
     from experiments.probing.survey import Survey
@@ -48,6 +50,8 @@ class Config:
     """Tokens of such a sequence, at least 64."""
     epsilon: float = 0.1
     """A key is a sink when it receives more than this share of attention on average."""
+    ranks: int = 1
+    """Processes that share the sequences sinks are counted on (docs/ranks.md)."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +90,15 @@ def run(config: Config, progress: Progress) -> Result:
     between("epsilon", config.epsilon, 0, 1)
     text = chosen(config.prompt, config.prompt_file)
     sizes = Sizes(1, 2, config.seq, config.sequences, config.seq)
-    loaded = measure.loaded_model(config.reading, progress)
-    catching.encoded(loaded, text, config.reading.bos)  # refused before the text is read
-    material = measure.material(loaded, config.reading, sizes, progress)
-    return answer(config, loaded, material, progress, whole=True)
+    device = config.reading.device
+    with together.ranks(__name__, config, config.ranks, progress, device) as ranks:
+        reading = replace(config.reading, device=together.place(device))
+        loaded = measure.loaded_model(reading, progress)
+        catching.encoded(loaded, text, config.reading.bos)  # refused before the text is read
+        material = measure.material(loaded, reading, sizes, progress)
+        # What is no sum over sequences is for rank 0 alone.
+        whole = ranks is None or ranks.rank == 0
+        return answer(config, loaded, material, progress, whole=whole, ranks=ranks)
 
 
 def answer(
@@ -99,6 +108,7 @@ def answer(
     progress: Progress,
     *,
     whole: bool = False,
+    ranks: "TorchRanks | None" = None,
 ) -> Result:
     """The probes of a model that is loaded already: the summary, or the whole of it."""
     from experiments import catching, measure
@@ -109,7 +119,9 @@ def answer(
     groups = len(material.sequences.split(measure.AT_ONCE))
     with progress.task("probe", groups + 2) as advance:
         prompt = catching.look(loaded, encoded, config.epsilon)
-        scores = measure.sink_scores(loaded.model, material.sequences, advance)
+        scores = measure.sink_scores(loaded.model, material.sequences, advance, ranks)
+        if ranks is not None:
+            together.tell(ranks, progress)
         advance("page")
         page, *refused = _page(config, loaded, encoded.ids)
         advance("stream")
