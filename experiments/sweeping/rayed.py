@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -29,6 +30,7 @@ class Rayed:
         except ImportError as error:
             raise BadOption("--engine ray: pip install 'catch-tag-release[ray]'") from error
         self._ray: Any = ray
+        _reached(address)  # ray itself tries for a minute
         variables = {k: v for k, v in os.environ.items() if k in _PASSED or "NUM_THREADS" in k}
         try:
             ray.init(
@@ -75,3 +77,14 @@ class Rayed:
                         yield index, died(type(error).__name__, self._retries + 1)
         finally:
             ray.shutdown()
+
+
+def _reached(address: str) -> None:
+    """Raises BadOption where nothing listens at HOST:PORT."""
+    host, colon, port = address.rpartition(":")
+    if not colon or "//" in address:  # auto, local, or a client's address
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise BadOption(f"--address {address}: no Ray cluster answers there: {error}") from error

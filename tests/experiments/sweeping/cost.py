@@ -2,13 +2,15 @@
 
     python tests/experiments/sweeping/cost.py --runs 1250 2500 5000
 
-Prints one line of JSON: seconds of the whole command by number of runs, milliseconds of each
-further run, and seconds of the same command once more, when everything is answered. Exits with 1
-where a further run costs more than twice as much in the last step as in the first, or 0.3 s.
+Prints one line of JSON: by number of runs the seconds of the whole command, those of processors
+in it and of the same command once more, when everything is answered; and milliseconds of processor
+for each further run, which a busy machine leaves as they are. Exits with 1 where a further run
+costs more than twice as much in the last step as in the first, or 0.3 s.
 """
 
 import argparse
 import json
+import resource
 import sys
 import tempfile
 import time
@@ -25,22 +27,31 @@ def main() -> int:
     parser.add_argument("--runs", type=int, nargs="+", default=[1250, 2500, 5000])
     parser.add_argument("--jobs", type=int, default=2)
     asked = parser.parse_args()
-    first, again = [], []
+    seconds, busy, again = [], [], []
     with tempfile.TemporaryDirectory() as made:
         for runs in asked.runs:
-            for took in (first, again):
-                clock = time.monotonic()
+            for wall, cpu in ((seconds, busy), (again, [])):
+                clock, before = time.monotonic(), used()
                 words = nothing(runs, 0.0)
                 process = ask(Path(made), f"of-{runs}", words, "--jobs", str(asked.jobs))
                 _, said = process.communicate()
                 if process.returncode:
                     sys.exit(said)
-                took.append(round(time.monotonic() - clock, 2))
-    steps = list(zip(asked.runs, asked.runs[1:], first, first[1:], strict=False))
+                wall.append(round(time.monotonic() - clock, 1))
+                cpu.append(round(used() - before, 2))
+            sys.stderr.write(f"{runs} runs: {seconds[-1]} s, {busy[-1]} s of processors\n")
+    steps = list(zip(asked.runs, asked.runs[1:], busy, busy[1:], strict=False))
     each = [1000 * (after - before) / (to - of) for of, to, before, after in steps]
-    told = {"runs": asked.runs, "jobs": asked.jobs, "seconds": first, "again": again}
-    sys.stdout.write(json.dumps(told | {"ms_a_further_run": [round(e, 2) for e in each]}) + "\n")
+    told = {"runs": asked.runs, "jobs": asked.jobs, "seconds": seconds, "cpu_seconds": busy}
+    told |= {"again_seconds": again, "cpu_ms_a_further_run": [round(e, 2) for e in each]}
+    sys.stdout.write(json.dumps(told) + "\n")
     return 0 if each[-1] < 2 * each[0] and each[-1] < 1000 * OVERHEAD else 1
+
+
+def used() -> float:
+    """Seconds of processor time of all processes that were started here and have ended."""
+    found = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return found.ru_utime + found.ru_stime
 
 
 if __name__ == "__main__":
