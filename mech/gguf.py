@@ -8,10 +8,12 @@ two processes at once the second finds the first one's result in place and drops
 
 import os
 import shutil
+import struct
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -70,6 +72,7 @@ def _dequantise(file: Path, folder: Path) -> None:
             place = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
             config = AutoConfig.from_pretrained(file.parent, **place)
             tokenizer = AutoTokenizer.from_pretrained(file.parent, **place)
+            _check_blocks(file, config)
             # On the meta device: every weight comes from the file and none is made first.
             with torch.device("meta"):
                 model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
@@ -79,6 +82,8 @@ def _dequantise(file: Path, folder: Path) -> None:
             tensors = read["tensors"]
             model.load_state_dict(tensors, strict=False, assign=True)
             model.tie_weights()
+    except BadInput:
+        raise
     except Exception as error:
         raise BadInput(f"{file} cannot be read as GGUF: {_line(error)}") from error
     given = {tensor.data_ptr() for tensor in tensors.values()}
@@ -91,6 +96,15 @@ def _dequantise(file: Path, folder: Path) -> None:
             tokenizer.save_pretrained(folder)
     except OSError as error:
         raise _unwritable(error) from error
+
+
+def _check_blocks(file: Path, config: Any) -> None:
+    """A damaged count of blocks would have us make thousands of them before one is missed."""
+    with file.open("rb") as stream:
+        _, tensors = struct.unpack("<8sQ", stream.read(16))  # magic and version, then the count
+    blocks = getattr(config, "num_hidden_layers", 0)
+    if blocks > tensors:
+        raise BadInput(f"{file} tells of {blocks} blocks and {tensors} tensors: fetch it again")
 
 
 def _publish(partial: Path, place: Path) -> None:

@@ -1,6 +1,7 @@
 """Soak: short runs while drivers and workers are killed at random and the disk fills up.
 
-    python tests/soak.py --runs 200
+    python tests/soak.py --runs 200            short runs of tests/faults/soaked.py
+    python tests/soak.py --runs 200 --models   a figure's experiment on a tiny model: takes longer
 
 One sweep is left alone. The same one, on a small disk of its own (a tmpfs where this may be
 mounted, else a limit on the size of files), loses its driver or a worker to SIGKILL, or its disk
@@ -80,7 +81,7 @@ class Sweep:
 
 
 def _path() -> str:
-    return os.pathsep.join([str(HERE / "experiments"), str(HERE.parent)])
+    return os.pathsep.join([str(HERE / "experiments"), str(HERE), str(HERE.parent)])
 
 
 @contextlib.contextmanager
@@ -134,7 +135,7 @@ def disturbed(sweep: Sweep, runs: int, rng: random.Random, mounted: bool) -> dic
     process, starts = sweep.start(), 1
     while True:
         kind = FAULTS[sum(done.values()) % 3]
-        target = sweep.rows() + rng.randint(4, 20)
+        target = sweep.rows() + rng.randint(2, 8)
         while process.poll() is None and sweep.rows() < min(target, runs):
             time.sleep(0.02)
         time.sleep(rng.random() / 4)
@@ -192,13 +193,16 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--models", action="store_true")
     asked = parser.parse_args()
-    from raylets import models
-
     os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        words = models(folder, asked.runs)
+        words = ["faults.soaked", "--grid", f"seed=0..{asked.runs - 1}"]
+        if asked.models:
+            from raylets import models
+
+            words = models(folder, asked.runs)
         begun = time.monotonic()
         (folder / "alone").mkdir()
         alone = Sweep(folder / "alone", words, asked.jobs)

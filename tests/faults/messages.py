@@ -10,6 +10,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,6 +40,7 @@ class Group(NamedTuple):
     files: tuple[str, ...]
 
 
+@cache
 def messages() -> list[Message]:
     """Of all packages, each once, in the order of files."""
     found: dict[Message, None] = {}
@@ -113,7 +115,7 @@ GROUPS = (
           "compress MODEL --select 'layers.0.*'` takes a block.",
           (r"bridge/(sites|component|heads|toggle|fused|fold|opened|edit|watch|sink_tokens|"
            r"protected|compress|blockwise)\.py",
-           r"experiments/(where|variants|toggles|tags_kept)\.py")),
+           r"experiments/(blockwise|where|variants|toggles|tags_kept)\.py")),
     Group("A method's own options",
           "A value lies outside what the method is defined for, or the method cannot do what is "
           "asked of it.",
@@ -135,8 +137,8 @@ GROUPS = (
           "damaged.",
           "Give the command that began it, word for word; or choose another folder. Remove the "
           "folder only to start anew.",
-          (r"bridge/(shards|spill|ondisk.*)\.py", r"bridge/search/.*", r"toy/sweep_.*\.py",
-           r"experiments/remembered\.py")),
+          (r"bridge/(shards|rank_shards|spill|ondisk.*)\.py", r"bridge/search/.*",
+           r"toy/sweep_.*\.py", r"experiments/remembered\.py")),
     Group("Several processes, several machines",
           "A rank, a worker or an engine ended early, or there is less work than processes.",
           "Read the line of the process that ended first; run again: what is done is kept. Ask for "
