@@ -64,6 +64,32 @@ def dressed(model: nn.Module, shards: Shards, layer: int) -> Iterator[Dressed]:
             place(model, {**before, **stood})
 
 
+@contextmanager
+def worn(model: nn.Module, shards: Shards) -> Iterator[None]:
+    """Inside, every pass of a model on disk is the compressed one's: each block is `dressed`.
+
+    Not for `bridge.compress`, and not for whoever reads `resident` weights: those are dense.
+    """
+    with ExitStack() as hooks:
+        for layer, block in enumerate(decoder_blocks(model)):
+            if not shards.holds(layer):
+                continue
+            inside: list[ExitStack] = []
+
+            def enter(*_: Any, layer: int = layer, inside: list[ExitStack] = inside) -> None:
+                with ExitStack() as stack:
+                    stack.enter_context(dressed(model, shards, layer))
+                    inside.append(stack.pop_all())
+
+            def leave(*_: Any, inside: list[ExitStack] = inside) -> None:
+                if inside:  # not where the reading failed
+                    inside.pop().close()
+
+            hooks.callback(block.register_forward_pre_hook(enter).remove)
+            hooks.callback(block.register_forward_hook(leave, always_call=True).remove)
+        yield
+
+
 def save_assembled(
     model: PreTrainedModel,
     shards: Shards,
@@ -77,7 +103,7 @@ def save_assembled(
     """`bridge.checkpoint.save` of the compressed model, tensor for tensor, a block in memory.
 
     `model` is the one on disk that was compressed into `shards`, in this process or by another:
-    where by another, inside `shards.running`. Memory: one block dense and compressed, or the
+    where by another, `shards.joined()`. Memory: one block dense and compressed, or the
     vocabulary head. Every tensor is read back from the files and compared; a dense form is also
     opened again and hashed. Nothing is left behind where it fails. Errors as `save` raises them.
     """

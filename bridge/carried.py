@@ -10,12 +10,12 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from bridge.replace import check_finite
-from bridge.spill import Spilled
+from bridge.spill import Spilled, clear
 from bridge.stream import Call, Recording, Stream, passed, record
 from bridge.watch import TokenWeights
 from mech.errors import BadInput
 from mech.memory import halves, no_room, out_of_memory
-from mech.ondisk import on_disk
+from mech.ondisk import give_back_what_is_freed, on_disk
 from mech.refusals import first_line
 
 R = TypeVar("R")
@@ -44,6 +44,8 @@ class Carried:
         self._like: Recording | None = None
         self.stream: Sequence[Stream] = []
         self._calls: list[list[Call]] = []
+        if spill is not None:
+            clear(spill)  # of a run that was killed
         self.enough(self._record, "the dense model")
 
     def calls(self, layer: int) -> Sequence[Call]:
@@ -71,6 +73,7 @@ class Carried:
                 said = first_line(error)
             # Here, and not in the clause: the error's frames hold what the pass had in memory.
             gc.collect()
+            give_back_what_is_freed()
             self._halve(what, said)
 
     def _record(self) -> None:

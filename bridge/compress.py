@@ -15,6 +15,7 @@ from bridge.compression import Compression, Done, Row, restore
 from bridge.method import ComponentMethod, Method
 from bridge.replace import check_finite, replaced, replaced_component
 from bridge.sites import block_of, left_dense, linears, matching, place, show, standing
+from bridge.spill import clear
 from bridge.statistics import nothing
 from bridge.stream import evaluating
 from bridge.watch import Seen, TokenWeights, watch
@@ -107,7 +108,7 @@ def compress(
     of the shape of each batch, w_t >= 0, makes every second moment Σ_t w_t x_t x_tᵀ. `shards`
     keeps what is done, block by block, and gives it back. `ranks` are the processes that share
     the work; all of them call this with the same arguments. `spill` is a folder in which the
-    carried stream waits, one batch of it in memory at a time.
+    carried stream waits, one batch of it in memory at a time; it is this run's alone.
 
     A model whose weights stay in its folder (`mech.ondisk`) is compressed with one block in memory:
     what is made of it goes into `shards`, without which it is refused, and the model is left as it
@@ -161,6 +162,8 @@ def compress(
         finally:
             if not complete:
                 place(model, originals)
+            if spill is not None:
+                clear(spill)
     tokens = sum(b.numel() for b in batches)
     gone = {row.name for row in rows}
     stood = show(model, asked.linears) if away else {}

@@ -69,8 +69,21 @@ class Shards:
                 self._claim(run)
                 for left in self.folder.glob(f"*{PARTIAL}"):
                     left.unlink()
-            self._run = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()
+            self._run = _name_of(run)
             yield
+
+    def joined(self) -> "Shards":
+        """Themselves, of the run that the folder says it is of: to read what another one wrote.
+
+        Raises BadInput where the folder holds none.
+        """
+        try:
+            self._run = _name_of(json.loads((self.folder / RUN).read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise BadInput(
+                f"{self.folder} has no {RUN} that can be read: compress first"
+            ) from error
+        return self
 
     def holds(self, layer: int) -> bool:
         """Whether there is a file of the block; `read` says whether it is sound."""
@@ -134,6 +147,10 @@ class Shards:
                 f"{self.folder} belongs to another run ({_difference(before, dict(run))}): "
                 "choose another folder, or remove it"
             )
+
+
+def _name_of(run: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()
 
 
 def _difference(before: Mapping[str, str], now: Mapping[str, str]) -> str:

@@ -4,6 +4,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import overload
 
@@ -62,3 +63,11 @@ class Spilled(Sequence[Stream]):
 
     def _file(self, number: int) -> Path:
         return self._folder / f"{number:06d}.safetensors"
+
+
+def clear(above: Path) -> None:
+    """Remove what streams have left in a folder, and the folder where nothing else is in it."""
+    for left in above.glob(f"{PREFIX}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with suppress(OSError):
+        above.rmdir()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from experiments import effects, saving, together
+from experiments import blockwise, effects, saving, together
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.report import Section
@@ -87,6 +87,7 @@ def _run(config: Config, progress: Progress, ranks: "TorchRanks | None") -> Resu
             f"--form base+lora: {config.method} leaves no low-rank term to make an adapter of; "
             "choose dense or packed"
         )
+    target = blockwise.with_shards(config.target, config.reading.on_disk)
     reading = replace(config.reading, device=together.place(config.reading.device))
     loaded = measure.loaded_model(reading, progress)
     named = linears(loaded.model, config.select)  # a glob that matches nothing is refused now
@@ -97,8 +98,9 @@ def _run(config: Config, progress: Progress, ranks: "TorchRanks | None") -> Resu
     before = saving.nbytes(loaded.model)
     batches = material.calibration.split(measure.AT_ONCE)
     method = roster.fitted(config.method, config.budget, loaded.model, batches)
-    done = squeeze(config, method, loaded, material, progress, ranks)
-    after = measure.measure(loaded.model, material, progress, "compressed", ranks)
+    done = squeeze(replace(config, target=target), method, loaded, material, progress, ranks)
+    with blockwise.compressed(loaded.model, target.shards):
+        after = measure.measure(loaded.model, material, progress, "compressed", ranks)
     result = Result(
         config=config,
         inputs=material.inputs,
@@ -112,7 +114,9 @@ def _run(config: Config, progress: Progress, ranks: "TorchRanks | None") -> Resu
     if config.target.folder is None or (ranks is not None and ranks.rank > 0):
         return result
     says = saving.provenance(result, done, material.calibration)
-    return replace(result, stored=saving.save(loaded, config.target, says, before))
+    stored = saving.save(loaded, target, says, before)
+    blockwise.drop(target, config.target)
+    return replace(result, stored=stored)
 
 
 def squeeze(
@@ -141,8 +145,11 @@ def squeeze(
             select=config.select,
             shards=kept,
             ranks=ranks,
+            spill=blockwise.spill(config.target, config.reading.on_disk, ranks),
             advance=advance,
         )
+    if done.halved:
+        progress.say(f"memory ran out: batches were halved {done.halved} times")
     if done.left:
         progress.say(f"left dense: {', '.join(done.left)}")
     return done

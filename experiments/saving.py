@@ -82,6 +82,11 @@ def writable(option: str, folder: Path) -> None:
 
 def nbytes(model: "nn.Module") -> int:
     """Of all tensors, each once: a tied head is stored once."""
+    from mech.ondisk import on_disk
+
+    if on_disk(model):  # where none has an address
+        places = (*model.parameters(), *model.buffers())
+        return sum(tensor.nbytes for tensor in places if tensor.is_meta)
     return sum({t.data_ptr(): t.nbytes for t in model.state_dict().values()}.values())
 
 
@@ -92,12 +97,25 @@ def save(loaded: "Loaded", target: Target, provenance: dict[str, Any], dense: in
         BadInput: the folder exists, or the method leaves nothing for this form.
         OSError: the disk refuses. Nothing is left behind then.
     """
-    from bridge import checkpoint
+    from bridge import assembled, checkpoint
+    from bridge.shards import Shards
+    from mech.ondisk import on_disk
 
     assert target.folder is not None
-    folder = checkpoint.save(
-        loaded.model, loaded.tokenizer, target.folder, provenance, form=target.form
-    )
+    if on_disk(loaded.model):
+        assert target.shards is not None
+        folder = assembled.save_assembled(
+            loaded.model,
+            Shards(target.shards).joined(),
+            loaded.tokenizer,
+            target.folder,
+            provenance,
+            form=target.form,
+        )
+    else:
+        folder = checkpoint.save(
+            loaded.model, loaded.tokenizer, target.folder, provenance, form=target.form
+        )
     files = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
     return Stored(target.form, files, dense)
 

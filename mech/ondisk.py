@@ -48,7 +48,7 @@ def model_on_disk(
     weights, other shapes), on quantised weights, and, when a block is read, on a damaged file
     and on weights that are not finite, with file and block.
     """
-    _give_back_what_is_freed()
+    give_back_what_is_freed()
     tensors = stored(files)
     try:
         with quiet():
@@ -124,16 +124,18 @@ def part_of(model: nn.Module, path: str) -> tuple[nn.Module, Part] | None:
     return None
 
 
-def _give_back_what_is_freed() -> None:
+def give_back_what_is_freed() -> None:
     """Freed weights leave the process, whatever small array was made meanwhile.
 
     glibc learns from large tensors that are freed to take the next from its heap, where a result
     that is kept splits the hole, and the heap grows by half a block a block. Other allocators
     (musl's, macOS') have no such function and no such habit.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _MAPPED)
+    libc = ctypes.CDLL(None)
+    for name, args in (("mallopt", (_M_MMAP_THRESHOLD, _MAPPED)), ("malloc_trim", (0,))):
+        function = getattr(libc, name, None)
+        if function is not None:
+            function(*args)
 
 
 class _Shell:

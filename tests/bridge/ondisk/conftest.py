@@ -5,7 +5,7 @@ from functools import cache
 import pytest
 import torch
 import transformers
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from bridge.methods.gptq import GPTQ
 from bridge.methods.oats import OATS
@@ -41,7 +41,9 @@ def save(family: str, folder, **more):
             noise = torch.randn(parameter.shape, generator=generator)
             parameter.add_(noise, alpha=0.1 if parameter.dim() == 1 else 0.02)
     model.save_pretrained(folder, max_shard_size="60kB")
-    core = Tokenizer(models.WordLevel({"a": 0, "<s>": 1}, unk_token="a"))
+    words = {"a": 0, "<s>": 1} | {f"w{n}": n for n in range(2, 97)}
+    core = Tokenizer(models.WordLevel(words, unk_token="a"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
     transformers.PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>").save_pretrained(
         folder
     )
