@@ -140,7 +140,7 @@ class Part:
             self.leave()
 
     def rows(self, module: Any, args: tuple) -> tuple | None:
-        """E[ids] = E[u][i] with u the ids that occur, once each: only these rows are read."""
+        """`E[ids] = E[u][i]`, u the ids that occur, once each: only these rows are read."""
         ids = args[0] if args else None
         weight = self.slots[0]
         source = self.reader.tensors[self.keys[0]]
