@@ -132,6 +132,7 @@ def _run(
     jobs = [json.dumps(found.jobs[i]._asdict()) for i in order]
     seconds: list[float] = []
     with (
+        kept.keeping(path) as keep,
         contextlib.closing(engine.outcomes(jobs)) as outcomes,
         progress.task("sweep", len(left)) as advance,
     ):
@@ -139,7 +140,7 @@ def _run(
             index, said = order[number], json.loads(outcome)
             if "row" in said:
                 row = said["row"] | {"out": str(config.out.absolute())}
-                kept.keep(path, found.jobs[index].hash, row)
+                keep(found.jobs[index].hash, row)
                 seconds.append(row["wall_seconds"])
             else:
                 failed[index] = said

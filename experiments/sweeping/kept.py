@@ -1,7 +1,8 @@
 """Answers by key, in a run store: what was answered once, in whatever sweep, is not asked again."""
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,27 @@ _TABLE = "CREATE TABLE IF NOT EXISTS keys (key TEXT PRIMARY KEY, run INTEGER NOT
 _AT_A_TIME = 500  # SQLite bounds the number of ? in a question
 
 
-def keep(path: Path, key: str, row: dict[str, Any]) -> None:
-    """Store a run and its key, both or neither; a key that is there stays as it is."""
+@contextmanager
+def keeping(path: Path) -> Iterator[Callable[[str, dict[str, Any]], None]]:
+    """`keep(key, row)` stores a run and its key, both or neither, before it returns.
+
+    A key that is there stays as it is. The store stays open in between: to open and close it for
+    each run costs more than the run's row.
+    """
     with store.connected(path) as connection:
         connection.execute(_TABLE)
-        taken = connection.execute("SELECT 1 FROM keys WHERE key = ?", (key,)).fetchone()
-        if not taken:
-            number = store.insert(connection, row)
-            connection.execute("INSERT INTO keys VALUES (?, ?)", (key, number))
+        connection.commit()
+        # No wait for the disk: a killed process loses nothing, a power cut the last runs.
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+        def keep(key: str, row: dict[str, Any]) -> None:
+            taken = connection.execute("SELECT 1 FROM keys WHERE key = ?", (key,)).fetchone()
+            if not taken:
+                number = store.insert(connection, row)
+                connection.execute("INSERT INTO keys VALUES (?, ?)", (key, number))
+            connection.commit()
+
+        yield keep
 
 
 def known(path: Path, keys: Sequence[str]) -> dict[str, int]:
@@ -47,8 +61,9 @@ def adopt(path: Path, other: Path, keys: Sequence[str]) -> int:
     """Copy the answers to these keys from another store; returns how many there were."""
     try:
         there = known(other, keys)
-        for (key, _), row in zip(there.items(), runs(other, list(there.values())), strict=True):
-            keep(path, key, {name: getattr(row, name) for name in store.COLUMNS})
+        with keeping(path) as keep:
+            for key, row in zip(there, runs(other, list(there.values())), strict=True):
+                keep(key, {name: getattr(row, name) for name in store.COLUMNS})
     except sqlite3.DatabaseError as error:
         raise sqlite3.DatabaseError(
             f"{other}: {error}; delete it, its runs are asked again"

@@ -26,14 +26,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, nargs="+", default=[1250, 2500, 5000])
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--engine", default="local")
     asked = parser.parse_args()
+    options = ["--engine", asked.engine]
+    options += ["--jobs", str(asked.jobs)] if asked.engine == "local" else []
     seconds, busy, again = [], [], []
     with tempfile.TemporaryDirectory() as made:
         for runs in asked.runs:
             for wall, cpu in ((seconds, busy), (again, [])):
                 clock, before = time.monotonic(), used()
                 words = nothing(runs, 0.0)
-                process = ask(Path(made), f"of-{runs}", words, "--jobs", str(asked.jobs))
+                process = ask(Path(made), f"of-{runs}", words, *options)
                 _, said = process.communicate()
                 if process.returncode:
                     sys.exit(said)
@@ -42,7 +45,8 @@ def main() -> int:
             sys.stderr.write(f"{runs} runs: {seconds[-1]} s, {busy[-1]} s of processors\n")
     steps = list(zip(asked.runs, asked.runs[1:], busy, busy[1:], strict=False))
     each = [1000 * (after - before) / (to - of) for of, to, before, after in steps]
-    told = {"runs": asked.runs, "jobs": asked.jobs, "seconds": seconds, "cpu_seconds": busy}
+    told = {"engine": asked.engine, "runs": asked.runs, "seconds": seconds}
+    told |= {"cpu_seconds": busy}
     told |= {"again_seconds": again, "cpu_ms_a_further_run": [round(e, 2) for e in each]}
     sys.stdout.write(json.dumps(told) + "\n")
     return 0 if each[-1] < 2 * each[0] and each[-1] < 1000 * OVERHEAD else 1

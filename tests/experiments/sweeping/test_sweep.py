@@ -208,9 +208,9 @@ def test_a_real_experiment_and_its_runs_asked_again(tmp_path, capsys):
     random_text(tmp_path / "text", 1)
     grid = f"model={tmp_path / 'model'} text={tmp_path / 'text'} context=24,32 stride=16 tokens=200"
     assert command.main(Config("perplexity", (grid,), out=tmp_path / "a", jobs=1)) == 0
-    first, _ = store.rows(store.store_path())
+    first, _ = store.rows(store.store_path())  # the last point: the longest is measured first
     assert first.command.startswith(f"ctr perplexity {tmp_path / 'model'} --text")
-    assert first.command.endswith("--context 24 --stride 16 --tokens 200")
+    assert first.command.endswith("--context 32 --stride 16 --tokens 200")
     capsys.readouterr()
     assert rerun.main(rerun.Config("1")) == 0
     assert "all the same, bit for bit" in capsys.readouterr().out
@@ -221,10 +221,11 @@ def test_a_key_and_its_run_are_kept_together(tmp_path):
         name: {} for name in ("config", "inputs", "versions", "result")
     }
     path = tmp_path / "s.sqlite"
-    kept.keep(path, "k", row)
-    kept.keep(path, "k", row)
+    with kept.keeping(path) as keep:
+        keep("k", row)
+        keep("k", row)
     assert kept.known(path, ["k", "l"]) == {"k": 1}
-    with pytest.raises(KeyError):
-        kept.keep(path, "l", {})
+    with pytest.raises(KeyError), kept.keeping(path) as keep:
+        keep("l", {})
     assert kept.known(path, ["l"]) == {}
     assert len(store.rows(path)) == 1
