@@ -1,5 +1,5 @@
 # The two commands: `make demo` and `make test`. Each makes .venv when it is missing.
-.PHONY: setup demo test check docs bench
+.PHONY: setup demo test check notebooks docs bench
 OUT ?= out/demo
 
 setup:
@@ -23,3 +23,6 @@ docs: setup
 # Each benchmark beside its control, small; `sh scripts/bench full` is docs/benchmarks.md.
 bench: setup
 	@sh scripts/bench small
+
+notebooks: setup
+	@.venv/bin/python scripts/notebooks.py out/notebooks

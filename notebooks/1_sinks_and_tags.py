@@ -90,9 +90,7 @@ pattern, z = trace.pattern[LAYER, 0, HEAD], trace.z[LAYER, 0, HEAD]
 at = np.flatnonzero(sinks.sinks(alpha[LAYER, 0, HEAD]) & (np.arange(SEQ) < SEQ - sinks.SUPPORT))
 names = [tokenizer.decode(token) for token in ids[0]]
 SHOWN = 48
-attention_map(
-    names[:SHOWN], pattern[:SHOWN, :SHOWN], at[at < SHOWN], f"layer {LAYER}, head {HEAD}"
-)
+attention_map(names[:SHOWN], pattern[:SHOWN, :SHOWN], at[at < SHOWN], f"layer {LAYER}, head {HEAD}")
 
 # %% [markdown]
 # ## What tag they carry

@@ -51,7 +51,9 @@ def found():
 
 
 dense = found()
-print(f"{dense[..., 0].sum() / SEQUENCES:.0f} of {dense.shape[0] * dense.shape[2]} heads a sequence")
+print(
+    f"{dense[..., 0].sum() / SEQUENCES:.0f} of {dense.shape[0] * dense.shape[2]} heads a sequence"
+)
 
 # %% [markdown]
 # ## One term at a time
@@ -110,6 +112,8 @@ assert min(kept[f"control: {name}"][0] for name in ("magnitude", "wanda")) > 0.7
 
 # %%
 picture = sink_grid(grids["OATS: S + L"], grids["S alone"])
-for axes, title in zip(picture.axes, ("S + L: first token is a sink", "S alone: the same"), strict=False):
+for axes, title in zip(
+    picture.axes, ("S + L: first token is a sink", "S alone: the same"), strict=False
+):
     axes.set_title(title)
 picture

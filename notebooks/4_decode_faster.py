@@ -72,7 +72,9 @@ def seconds():
     """One continuation in the compiled loop, and what it wrote."""
     with fast(model) as run:
         begun = time.perf_counter()
-        told = model.generate(ids[:1, :PROMPT], max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False)
+        told = model.generate(
+            ids[:1, :PROMPT], max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False
+        )
         return (time.perf_counter() - begun), told, run.steps
 
 
@@ -95,6 +97,7 @@ for name, told in texts.items():
 # ## What it costs
 #
 # Mean of -log p over the tokens of held-out text, each decoded by a step of its own. **Control**: gates that leave out nothing.
+
 
 # %%
 def loss():
@@ -120,12 +123,16 @@ for at, (share, found) in enumerate(ratios.items()):
     left.plot(np.full(TURNS, at), found, "o", color="#1f5fa8", alpha=0.7)
 left.axhline(1, color="black", linewidth=0.8)
 left.set_xticks(range(len(ratios)), [f"{share:.0%} left out" for share in ratios])
-left.set(ylabel="dense time / gated time", title=f"speed, {TURNS} turns each", xlim=(-0.5, 1.5), ylim=0)
+left.set(
+    ylabel="dense time / gated time", title=f"speed, {TURNS} turns each", xlim=(-0.5, 1.5), ylim=0
+)
 for at, more in enumerate(cost.values()):
     right.plot(np.full(len(ids), at), more, "o", color="#c46a1b", alpha=0.7)
 right.axhline(0, color="black", linewidth=0.8)
 right.set_xticks(range(len(cost)), [f"{share:.0%} left out" for share in cost])
-right.set(ylabel="nats a token more than dense", title=f"cost, {len(ids)} sequences", xlim=(-0.5, 2.5))
+right.set(
+    ylabel="nats a token more than dense", title=f"cost, {len(ids)} sequences", xlim=(-0.5, 2.5)
+)
 picture
 
 # %% [markdown]

@@ -58,4 +58,4 @@ try:
 except RuntimeError as error:
     said["packed"] = str(error)
 assert not OURS & {name.partition(".")[0] for name in sys.modules}
-print(json.dumps(said))
+sys.stdout.write(json.dumps(said) + "\n")

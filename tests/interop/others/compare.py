@@ -1,7 +1,7 @@
 """What another tool read from the dense form, beside what ours read. Nothing of ours is imported.
 
-Each line: the largest difference, over the largest value, and the limit. A line beyond its limit ends
-the program with an error.
+A line: the largest differences, over the largest value, and the limit; beyond it the program ends
+with an error.
 """
 
 import json
@@ -48,7 +48,7 @@ def report(
     if "alpha" in found:
         ours, theirs = expected["alpha"].numpy() > EPSILON, np.asarray(found["alpha"]) > EPSILON
         line["sinks"] = [int(ours.sum()), int(theirs.sum()), int((ours & theirs).sum())]
-    print(json.dumps(line))
+    sys.stdout.write(json.dumps(line) + "\n")
     if any(not line[name] <= limit for name in found):
         sys.exit(f"{tool}: beyond {limit}")
 

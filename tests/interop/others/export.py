@@ -57,7 +57,8 @@ def main(folder: Path) -> None:
     }
     save_file({k: v.contiguous() for k, v in reference.items()}, folder / "reference.safetensors")
     first = count_sinks(alpha).first.sum()
-    print({"changed by compression": (operators - before).abs().max().item(), "first": first})
+    moved = float((operators - before).abs().max())
+    sys.stdout.write(f"compression moves logits by {moved:.2f}; {first:.1f} first-token sinks\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""TransformerLens reads the dense form: logits, streams, attention and sinks are those that ours reads.
+"""TransformerLens reads the dense form: logits, streams and sinks are those that ours reads.
 
 PYTHON-OF-ITS-VENV tests/interop/others/lens.py FOLDER
 """

@@ -1,4 +1,4 @@
-"""nnsight reads the dense form: logits, streams, attention and sinks are those that ours reads.
+"""nnsight reads the dense form: logits, streams and sinks are those that ours reads.
 
 PYTHON-OF-ITS-VENV tests/interop/others/nns.py FOLDER
 """

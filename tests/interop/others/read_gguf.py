@@ -26,7 +26,7 @@ def main(folder: Path) -> None:
             logits = found.model(input_ids=expected["ids"]).logits.numpy()
     dense = dict(load(str(folder / "dense")).model.named_parameters())
     same = sum(torch.equal(p, dense[name]) for name, p in found.model.named_parameters())
-    print(f"{same} of {len(dense)} parameters equal bit for bit")
+    sys.stdout.write(f"{same} of {len(dense)} parameters equal bit for bit\n")
     report("llama.cpp's converter, read by transformers", {"logits": logits}, expected, FLOAT32)
 
 
