@@ -10,7 +10,9 @@ from torch import Tensor
 def poured(content: Any, tensors: dict[str, Tensor]) -> tuple[bytes, Tensor]:
     """The text says `content`, and name, dtype and shape of every tensor; the buffer is uint8."""
     slots = [[k, str(t.dtype).removeprefix("torch."), list(t.shape)] for k, t in tensors.items()]
-    parts = [t.detach().cpu().contiguous().reshape(-1).view(torch.uint8) for t in tensors.values()]
+    # One without entries may have no stride to be viewed by.
+    full = [t.detach().cpu().contiguous() for t in tensors.values() if t.numel()]
+    parts = [t.reshape(-1).view(torch.uint8) for t in full]
     flat = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.uint8)
     return json.dumps([content, slots]).encode(), flat
 

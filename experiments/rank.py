@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 
 from experiments.restored import restored
 from experiments.together import quiet
@@ -30,8 +31,13 @@ def main() -> int:
     except (BadInput, BadOption, UnreadableText) as error:
         sys.stderr.write(f"ctr: error: {' '.join(str(error).split())}\n")
         return 2
+    except Exception:
+        sys.stderr.write(traceback.format_exc())
+        return 1
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stderr.flush()
+    os._exit(code)  # at once: rank 0 waits for the reason, and libraries take seconds to leave

@@ -220,8 +220,10 @@ def _watched(helpers: list[Helper]) -> Iterator[None]:
 
 def _why(helpers: list[Helper], count: int, otherwise: str) -> str:
     """The line of the rank that failed first: others fail because it is gone."""
-    limit = time.monotonic() + 3
+    limit = time.monotonic() + 15  # after the connection closes the process takes a while to end
     while time.monotonic() < limit and not any(_root(helper) for helper in helpers):
+        if all(helper.process.poll() is not None for helper in helpers):
+            break
         time.sleep(0.05)
     found = [why for helper in helpers if (why := _root(helper))]
     return f"{found[0].replace('COUNT', str(count))}" if found else otherwise

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -55,11 +56,12 @@ def test_statistics_add_field_by_field(statistic, generator):
 def test_what_is_poured_is_refilled_bit_for_bit(dtype, generator):
     whole = torch.randint(0, 2, (3, 5), generator=generator).to(dtype)
     held = {"a": whole.mT, "b": whole[:0], "c": whole[0, 0]}
+    held["none"] = torch.from_numpy(np.zeros(0))
     content, found = refilled(*poured({"x": [0.1, None]}, held))
     assert content == {"x": [0.1, None]}
     assert found.keys() == held.keys()
     for key, tensor in held.items():
-        assert found[key].dtype == dtype
+        assert found[key].dtype == tensor.dtype
         assert torch.equal(found[key], tensor)
         assert found[key].is_contiguous()
 

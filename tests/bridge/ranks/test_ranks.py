@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from compared import compared
+from ranks_compared import compared
 
 HERE = Path(__file__).parent
 SMALL = json.dumps({"layers": 2, "batches": 4})
