@@ -71,5 +71,5 @@ def test_shell_blocks_have_nothing_that_nobody_looks_at():
 
 def test_every_page_is_in_the_contents():
     contents = (ROOT / "mkdocs.yml").read_text()
-    lost = [p for p in DOCS.rglob("*.md") if f"{p.relative_to(DOCS)}\n" not in contents]
+    lost = [p for p in DOCS.rglob("*.md") if f" {p.relative_to(DOCS)}\n" not in contents]
     assert not lost, f"add to nav in mkdocs.yml: {[str(p.relative_to(DOCS)) for p in lost]}"
