@@ -9,8 +9,8 @@ import shlex
 import pytest
 from shown import WHOLE, Block, blocks
 
-ELSEWHERE = ("make ", ". .venv")
-"""Set-up lines, which `test_commands` looks at."""
+ELSEWHERE = ("make ", ". .venv", "ctr decode ")
+"""Set-up lines, which `test_commands` looks at; and the line that times: test_speed.py runs it."""
 
 
 def steps(page) -> list[Block]:
