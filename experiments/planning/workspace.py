@@ -29,7 +29,7 @@ WORKSPACE: dict[str, Bytes] = {
     "lqer": Bytes(34, 0, 4),
     "qera-approximate": Bytes(34, 0, 4),
     "loftq": Bytes(41, 0, 0),
-    "qera": Bytes(34, 20, 4),
+    "qera": Bytes(48, 2, 0),
 }
 """Growth of the resident size while one matrix is replaced and accounted for, operator included:
 fitted at five shapes of 512 to 1,024 rows and columns. Bytes are the same on any machine, but for

@@ -178,7 +178,8 @@ def main() -> int:
         planned(model, "--measure", "--method", *sorted({pair.method for pair in pairs}))
     for pair in pairs:
         found = against(pair)
-        print(json.dumps(found), flush=True)
+        sys.stdout.write(json.dumps(found) + "\n")
+        sys.stdout.flush()
         worst = max(worst, *(abs(found[key] - 1) for key in ("memory", "time")))
         worst = max(worst, float(found["disk bytes off"] != 0))
     return int(worst > TOLERANCE)
