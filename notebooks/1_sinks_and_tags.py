@@ -47,7 +47,12 @@ print(encoded.decision, tuple(ids.shape))
 
 # %%
 seen = capture_blocks(
-    model, ids, lambda block: (sinks.score(block.received), massive.peaks(block.resid_post[None]))
+    model,
+    ids,
+    lambda block: (
+        sinks.score(block.received),
+        massive.peaks(np.stack([block.resid_pre, block.resid_post])),
+    ),
 )
 alpha = np.stack([each for each, _ in seen])  # (layer, sequence, head, key)
 count = sinks.count_sinks(alpha)
@@ -75,13 +80,13 @@ assert count.first.sum() > 0.5 * count.first.size > none.first.sum() == none.lat
 
 # %%
 peaks = [peak for _, peak in seen]
-print("block 15:", f"token {int(peaks[15].token[0])}, coordinate {int(peaks[15].dim[0])}")
-depth_profile(np.array([float(peak.ratio[0]) for peak in peaks]))
+print("after block 15:", f"token {peaks[15].token[1]}, coordinate {peaks[15].dim[1]}")
+depth_profile(np.array([peaks[0].ratio[0], *(peak.ratio[1] for peak in peaks)]))
 
 # %% [markdown]
 # ## Who is caught
 #
-# Of one head, what every token looks at. Red: its sinks. Head 5 of layer 4 has several; a token is *caught* by the one it rests on most.
+# Of one head, what every token looks at. Orange: its sinks. Head 5 of layer 4 has several; a token is *caught* by the one it rests on most.
 
 # %%
 LAYER, HEAD = 4, 5

@@ -28,7 +28,7 @@ from bridge.methods.magnitude import Magnitude
 from bridge.methods.wanda import Wanda
 from bridge.operators import LowRank, Sparse
 from bridge.toggle import without
-from experiments.pictures import bars, sink_grid
+from experiments.pictures import bars, figure
 from experiments.text import read_text
 from mech.capture import capture_blocks
 from mech.load import load
@@ -111,9 +111,9 @@ assert min(kept[f"control: {name}"][0] for name in ("magnitude", "wanda")) > 0.7
 # Layer by head: where the first token is a sink, S + L on the left, S alone on the right.
 
 # %%
-picture = sink_grid(grids["OATS: S + L"], grids["S alone"])
-for axes, title in zip(
-    picture.axes, ("S + L: first token is a sink", "S alone: the same"), strict=False
-):
-    axes.set_title(title)
+picture, panels = figure(9, 3.6, columns=2)
+for axes, name in zip(panels, ("OATS: S + L", "S alone"), strict=True):
+    image = axes.imshow(grids[name], cmap="Blues", vmin=0, vmax=1, aspect="auto", origin="lower")
+    axes.set(xlabel="head", ylabel="layer", title=name)
+picture.colorbar(image, ax=panels, label="share of sequences")
 picture

@@ -14,7 +14,7 @@ from bridge.compress import compress
 from bridge.methods import OATS
 from mech.load import load
 
-FORMS = {"dense": "dense", "lora": "base+lora", "packed": "packed"}
+FORMS: dict[str, Any] = {"dense": "dense", "lora": "base+lora", "packed": "packed"}
 
 
 class Exported(NamedTuple):

@@ -30,12 +30,13 @@ def test_saved_by_transformers_and_loaded_again(exported, again):
 
 def scores(model, tokenizer, tasks) -> list[list[tuple[float, bool]]]:
     """Of every item, log p and greediness of its choices, as lm-eval asks for them."""
-    from lm_eval import simple_evaluate
+    import lm_eval
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
     given: Any = {"pretrained": model, "tokenizer": tokenizer, "batch_size": 4}
-    found: Any = simple_evaluate(
+    evaluate: Any = lm_eval.simple_evaluate
+    found = evaluate(
         model=HFLM(**given),
         tasks=["words"],
         task_manager=TaskManager(include_path=str(tasks), include_defaults=False),
