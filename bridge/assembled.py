@@ -151,7 +151,7 @@ class _Made:
         layout, parameters = self._layout()
         pattern = "model{suffix}.safetensors"
         split = split_torch_state_dict_into_shards(
-            layout, filename_pattern=pattern, max_shard_size=max_shard_size
+            dict(layout), filename_pattern=pattern, max_shard_size=max_shard_size
         )
         named = split.filename_to_tensors.items()
         files = Written({self.base / f: {n: layout[n] for n in names} for f, names in named})

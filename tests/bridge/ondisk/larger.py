@@ -185,11 +185,12 @@ def main() -> int:
                 return 1
             says[way] = json.loads(text)
         control = start(options, "memory", model, Path(root) / "control")
-        says["control"] = control.communicate()[1].strip().splitlines()[-1][:160]
+        says["control"] = control.communicate()[1].strip().splitlines()[-1]
         died = control.returncode != 0 and "memory" in str(says["control"]).lower()
         says["control died"] = died
         ours, theirs = sums(disk), sums(memory)
         says["files"], says["equal"] = len(ours), ours == theirs
+        says["differ"] = sorted(n for n in ours.keys() | theirs if ours.get(n) != theirs.get(n))[:5]
     sys.stdout.write(json.dumps(says) + "\n")
     return int(not (died and says["equal"]))
 

@@ -9,37 +9,33 @@ import torch
 from bridge.compress import compress
 from bridge.methods.gptq import GPTQ
 from bridge.methods.wanda import Wanda
+from bridge.shards import Shards
 from bridge.sites import operators
 from mech.errors import BadInput
 from mech.load import load
 from mech.memory import by_halves, out_of_memory
 
 
-class Full(torch.nn.Module):
-    """A block that has room for so many sequences only; it fails after it has been read."""
+def full(model, room, layer, error=torch.OutOfMemoryError):
+    """A block has room for so many sequences only: it fails where most of it has been read."""
+    seen = []
 
-    @staticmethod
-    def put(model, room: int, layer: int, error=torch.OutOfMemoryError):
-        seen = []
+    def hook(_, args, output):
+        seen.append(len(args[0]))
+        if len(args[0]) > room:
+            raise error("out of memory")
 
-        def hook(_, args, output):
-            seen.append(len(args[0]))
-            if len(args[0]) > room:
-                raise error("out of memory")
-
-        model.model.layers[layer].mlp.down_proj.register_forward_hook(hook)
-        return seen
+    model.model.layers[layer].mlp.down_proj.register_forward_hook(hook)
+    return seen
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
 @pytest.mark.parametrize("layer", [0, 1])
 def test_statistics_are_those_of_whole_batches(layer, on_disk, folders, batches, tmp_path):
-    from bridge.shards import Shards
-
     folder, found = str(folders("llama")), []
     for room in (99, 1):
         model = load(folder, on_disk=on_disk).model
-        seen = Full.put(model, room, layer)
+        seen = full(model, room, layer)
         shards = Shards(tmp_path / f"{room}") if on_disk else None
         done = compress(model, GPTQ(), batches, shards=shards)
         found.append((done, shards, model, seen))
@@ -59,7 +55,7 @@ def test_with_token_weights_too(folders, batches):
     matrices = []
     for room in (99, 1):
         model = load(str(folders("llama"))).model
-        Full.put(model, room, 1)
+        full(model, room, 1)
         compress(model, Wanda(), batches, token_weights=weights)
         matrices.append({n: op.term.dense() for n, op in operators(model, "*.q_proj").items()})
     for name, matrix in matrices[0].items():
@@ -69,7 +65,7 @@ def test_with_token_weights_too(folders, batches):
 def test_one_sequence_that_does_not_fit_is_one_line_and_the_model_as_before(folders, batches):
     model = load(str(folders("llama"))).model
     before = {name: t.clone() for name, t in model.state_dict().items()}
-    Full.put(model, 0, 1, MemoryError)
+    full(model, 0, 1, MemoryError)
     with pytest.raises(BadInput, match=r"one sequence of 17 tokens does not fit .*shorter") as one:
         compress(model, Wanda(), batches)
     assert "\n" not in str(one.value)
@@ -78,8 +74,8 @@ def test_one_sequence_that_does_not_fit_is_one_line_and_the_model_as_before(fold
 
 def test_other_errors_are_not_taken_for_it(folders, batches):
     model = load(str(folders("llama"))).model
-    seen = Full.put(model, 1, 0, RuntimeError.__class__("Other", (RuntimeError,), {}))
-    Full.put(model, 0, 1, IndexError)
+    seen = full(model, 1, 0)
+    full(model, 0, 1, IndexError)
     with pytest.raises(IndexError):
         compress(model, Wanda(), [b[:1] for b in batches])
     assert seen == [1]
@@ -96,10 +92,12 @@ def test_by_halves_keeps_the_order():
         return part
 
     assert torch.equal(torch.cat(by_halves(run, tokens, "here")), tokens)
+
+    def never(part):
+        raise MemoryError
+
     with pytest.raises(BadInput, match="here: one sequence of 5 tokens"):
-        by_halves(
-            lambda _: [].pop() if False else (_ for _ in ()).throw(MemoryError()), tokens, "here"
-        )
+        by_halves(never, tokens, "here")
 
 
 CHILD = """
