@@ -79,14 +79,14 @@ class TorchRanks:
         """
         leading = self._leading(seen)
         leaders = list(dict.fromkeys(leading.values()))
-        states = [state for name in leaders for state in seen[name]]
+        states: list[Any] = [state for name in leaders for state in seen[name]]
         for name in leaders:
             _check_sums(name, seen[name])
         counts = [x for state in states for x in state if not isinstance(x, Tensor)]
         summed = iter(self._added([torch.tensor(counts, dtype=torch.int64)])[0].tolist())
         totals = iter(self._added([x for state in states for x in state if isinstance(x, Tensor)]))
         again: list[Any] = [
-            type(state)(*(next(totals if isinstance(x, Tensor) else summed) for x in state))
+            type(state)(*[next(totals) if isinstance(x, Tensor) else next(summed) for x in state])
             for state in states
         ]
         of = {name: Seen(*again[2 * i : 2 * i + 2]) for i, name in enumerate(leaders)}
