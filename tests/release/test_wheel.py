@@ -60,7 +60,7 @@ def test_a_probe_and_the_ledger_answer_from_there(installed, tmp_path):
     """A model is read, the kernels are compiled, a page is written, a row is stored."""
     tiny_llama(tmp_path / "model")
     random_text(tmp_path / "some.txt", seed=0)
-    options = ("--text", "some.txt", "--sequences", "2", "--seq", "32")
+    options = ("--text", "some.txt", "--sequences", "2", "--seq", "64")
     installed.run("ctr", "probe", "model", *options, "--out", "found", cwd=tmp_path)
     assert "<html" in (tmp_path / "found" / "report.html").read_text()
     assert json.loads((tmp_path / "found" / "result.json").read_text())
