@@ -46,10 +46,13 @@ def connected(path: Path) -> Iterator[sqlite3.Connection]:
     """The store at `path`, made where there is none; what the block writes is kept if it ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(path, timeout=30)) as connection, connection:
-        connection.execute("PRAGMA journal_mode=WAL")  # readers and writers at once, and kill -9
-        connection.execute(
-            f"CREATE TABLE IF NOT EXISTS runs (id INTEGER PRIMARY KEY, {', '.join(COLUMNS)})"
-        )
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")  # readers, writers at once, and kill -9
+            connection.execute(
+                f"CREATE TABLE IF NOT EXISTS runs (id INTEGER PRIMARY KEY, {', '.join(COLUMNS)})"
+            )
+        except UnicodeDecodeError as error:  # sqlite quotes what it found
+            raise sqlite3.DatabaseError("it is damaged") from error
         yield connection
 
 
