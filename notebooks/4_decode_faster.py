@@ -16,8 +16,9 @@
 # When a model writes token by token it reads all of its weights for every token. R-Sparse and TEAL read, for each token, only the input
 # channels that matter to it. A *recipe* says how many for every linear; it is fitted on text and can be saved.
 #
-# The speed counts against the fastest dense form in the **same** compiled loop, in turns, because other work on the machine slows
-# both; and it is paid for in nats, which are measured beside it.
+# The speed here counts against the model in the same compiled loop with torch's products, in turns, because other work on the machine
+# slows both. Reading a quarter less can save a quarter of the time at most: what is gained beyond that is our kernel against torch's product,
+# and not sparsity. `docs/decode.md` counts against the fastest dense form. It is paid for in nats, which are measured beside it.
 
 # %%
 # %matplotlib inline
