@@ -29,7 +29,7 @@ README_IS_ELSEWHERE = {"README.md"}
 COMPRESSED = {
     "checkpoints.md": OATS(compression=0.5),
     "interventions.md": OATS(compression=0.5),
-    "sparse-codes.md": GPTQ(RoundToNearest(bits=8, group=None)),
+    "sparse-codes.md": GPTQ(RoundToNearest(bits=4, group=16)),
 }
 """Pages that begin with a model that is compressed already."""
 COMPILED_ONLY = {
@@ -50,6 +50,7 @@ def supplied(loaded, place) -> dict[str, Any]:
     from bridge.decode.plan import Setting
     from bridge.decode.recipe import fit
     from bridge.decode.rows import coded
+    from bridge.decode.sparsified import sparsified
     from bridge.equal import shapes_of
     from bridge.fold import folded
     from bridge.sites import linears
@@ -81,6 +82,7 @@ def supplied(loaded, place) -> dict[str, Any]:
         "coded": coded,
         "folded": folded,
         "place": put,
+        "sparsified": sparsified,
         "weight": weight,
         "d_out": 48,
         "x": torch.randn(1, 32, generator=generator),
