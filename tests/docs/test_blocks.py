@@ -94,6 +94,16 @@ def supplied(loaded, place) -> dict[str, Any]:
     }
 
 
+def recipe_of_dense(own: dict[str, Any]) -> Any:
+    """A recipe of the compressed model's weights, as the dense form has them."""
+    from bridge.decode.inputs import calibrate
+    from bridge.decode.recipe import fit
+
+    dense = copy.deepcopy(own["model"])
+    own["place"](dense, own["folded"](dense))
+    return fit(dense, own["recipe"].plan, calibrate(dense, own["batches"]))
+
+
 @pytest.mark.parametrize(
     "page", [p for p in OTHERS if p.name not in README_IS_ELSEWHERE], ids=lambda p: p.stem
 )
@@ -107,6 +117,7 @@ def test_the_code_of_a_page_runs(page, loaded, place, model_folder, monkeypatch)
     names |= (own := supplied(loaded, place))
     if method := COMPRESSED.get(page.name):
         compress(own["model"], method, own["batches"])
+        names["recipe"] = recipe_of_dense(own)  # its page decodes the model made dense again
     for block in blocks(page):
         if block.language != "python":
             continue
