@@ -94,7 +94,10 @@ def shape_of(model: Path | str, select: str = "*") -> Shape:
                 file, local_files_only=True, trust_remote_code=False
             )
             made = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-            nn.Module.to(made.eval(), device="meta")  # whatever was made elsewhere all the same
+            if not all(p.is_meta for p in made.parameters()):  # made elsewhere all the same
+                nn.Module.to(made, device="meta")
+                made.tie_weights()
+            made.eval()
     except Exception as error:
         raise BadInput(f"{file} cannot be read: {first_line(error)}") from error
     return of_model(made, path.name or str(path), select)
