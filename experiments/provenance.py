@@ -31,14 +31,33 @@ class Inputs:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries whose numbers we report, and of this code."""
+    """Versions of Python and of the libraries whose numbers we report, and of this code.
+
+    With the processor: libraries choose their loops by it, and other loops have other last bits.
+    """
     found = {"python": platform.python_version(), "platform": platform.platform()}
+    found["processor"] = processor()
     for library in LIBRARIES:
         try:
             found[library] = importlib.metadata.version(library)
         except importlib.metadata.PackageNotFoundError:
             found[library] = "missing"
     return found | {"commit": commit()}
+
+
+def processor() -> str:
+    """Maker, family, model and stepping, and a hash of what instructions there are."""
+    try:
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0]
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    facts = dict(
+        (part.strip() for part in line.split(":", 1)) for line in first.splitlines() if ":" in line
+    )
+    words = ("vendor_id", "cpu family", "model", "stepping")
+    named = " ".join(facts[word] for word in words if word in facts)
+    flags = " ".join(sorted((facts.get("flags") or facts.get("Features") or "").split()))
+    return f"{platform.machine()} {named} {sha256_text(flags)[:8]}"
 
 
 def commit() -> str:
