@@ -51,7 +51,7 @@ def made(name: str, folder: Path) -> Path:
     """A random model of the family, with a tokenizer of sixty words."""
     transformers.logging.set_verbosity_error()
     torch.manual_seed(0)
-    common = {"bos_token_id": 1, "eos_token_id": 1, "max_position_embeddings": 1024}
+    common: dict[str, Any] = {"bos_token_id": 1, "eos_token_id": 1, "max_position_embeddings": 1024}
     made: Any = {
         "llama": lambda: transformers.LlamaForCausalLM(
             transformers.LlamaConfig(
@@ -76,7 +76,7 @@ def made(name: str, folder: Path) -> Path:
                 hidden_size=704, intermediate_size=1920, num_hidden_layers=5, pad_token_id=0,
                 num_attention_heads=11, num_key_value_heads=11, vocab_size=8192, **common,
             )
-        ).to(torch.bfloat16),
+        ),
         "wide": lambda: transformers.LlamaForCausalLM(
             transformers.LlamaConfig(
                 hidden_size=1152, intermediate_size=3072, num_hidden_layers=5,
@@ -84,6 +84,8 @@ def made(name: str, folder: Path) -> Path:
             )
         ),
     }[name]()  # fmt: skip
+    if name == "phi3":
+        torch.nn.Module.to(made, dtype=torch.bfloat16)
     made.save_pretrained(folder)
     core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.Whitespace()

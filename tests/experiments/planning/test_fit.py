@@ -10,7 +10,7 @@ def test_costs_that_made_the_numbers_are_found():
     for _ in range(20):
         rows = rng.uniform(1, 10, (5, 3)) * [1, 1e6, 1e-6]
         cost = rng.uniform(0, 1, 3) / [1, 1e6, 1e-6]
-        np.testing.assert_allclose(fitted(rows, rows @ cost), cost, rtol=1e-6)
+        np.testing.assert_allclose(fitted(rows.tolist(), (rows @ cost).tolist()), cost, rtol=1e-6)
 
 
 def test_no_cost_is_negative_and_the_best_such_is_found():

@@ -1,6 +1,7 @@
 """Plans against what happens: bytes exactly, memory within a quarter, refusals in one line."""
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -21,8 +22,10 @@ from experiments.planning.shapes import of_model, shape_of
 from experiments.settings import BadOption, Budget, Sizes
 from mech.errors import BadInput
 
-COMMON = {"vocab_size": 50, "hidden_size": 40, "intermediate_size": 56, "num_hidden_layers": 2,
-          "num_attention_heads": 4, "num_key_value_heads": 2, "bos_token_id": 1}  # fmt: skip
+COMMON: dict[str, Any] = {
+    "vocab_size": 50, "hidden_size": 40, "intermediate_size": 56, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "bos_token_id": 1,
+}  # fmt: skip
 TINY = {
     "llama": lambda: transformers.LlamaForCausalLM(transformers.LlamaConfig(**COMMON)),
     "tied": lambda: transformers.Qwen2ForCausalLM(
@@ -56,7 +59,9 @@ def test_bytes_on_disk_to_the_last(family, name, tmp_path):
     ids = torch.arange(24).view(2, 12)
     done = compress(model, method, [ids], shards=Shards(tmp_path / "shards"))
     assert tensor_bytes(tmp_path / "shards") == said.shards
-    forms = ["dense", "packed"] if said.adapter is None else ["dense", "packed", "base+lora"]
+    forms: list[Any] = (
+        ["dense", "packed"] if said.adapter is None else ["dense", "packed", "base+lora"]
+    )
     assert (said.adapter is None) == (name in roster.WITHOUT_LOW_RANK)
     for form in forms:
         folder = save(model, None, tmp_path / form, {}, form=form)
@@ -87,7 +92,12 @@ def test_shapes_without_weights_are_those_of_the_model(tmp_path):
 
 
 COST = Cost(start=1.0, entry=1e-8, operation=1e-11, call=1e-9, resident=0)
-RATES = Rates(machine(), 10**8, 5.0, *[1e-10] * 9, dict.fromkeys(METHODS, COST))
+EACH = ("operation", "element", "attended", "looked", "scored", "squared", "moment", "hashed",
+        "written")  # fmt: skip
+RATES = Rates(
+    machine=machine(), base=10**8, start=5.0, methods=dict.fromkeys(METHODS, COST),
+    **dict.fromkeys(EACH, 1e-10),
+)  # fmt: skip
 
 
 def large(layers: int, folder, **more):
@@ -97,7 +107,7 @@ def large(layers: int, folder, **more):
     return shape_of(folder / f"{layers}{more}")
 
 
-def planned(shape, name="sparsegpt", **more):
+def planned(shape, name="sparsegpt", **more) -> Any:
     return plan(shape, name, roster.build(name, Budget()), Sizes(), RATES, 0, **more)
 
 
