@@ -18,7 +18,7 @@ test: check
 
 # The site of docs/, in out/site: a warning is an error.
 docs: setup
-	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
 # Each benchmark beside its control, small; `sh scripts/bench full` is docs/benchmarks.md.
 bench: setup

@@ -39,7 +39,9 @@ def test_a_command_line_can_be_parsed(line):
 @pytest.mark.parametrize("line", [line for line in LINES if illustrates(line)])
 def test_a_line_that_is_not_whole_names_a_command_that_is_there(line):
     group, *rest = line.split()[1:]
-    if group in ("…", "...", "COMMAND") or (group in cli.GROUPS and (not rest or illustrates(rest[0]))):
+    if group in ("…", "...", "COMMAND") or (
+        group in cli.GROUPS and (not rest or illustrates(rest[0]))
+    ):
         return
     assert cli._split([group, *rest])[0] is not None, f"no such command: {line}"
 

@@ -18,7 +18,7 @@ PACKAGES = {"toy": "toy", "mech": "mech", "bridge": "bridge", "ctr_kernels": "ke
 def site(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("site")
     done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", out],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", out],
         cwd=ROOT,
         capture_output=True,
         text=True,
