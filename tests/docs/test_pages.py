@@ -10,8 +10,8 @@ import pytest
 from shown import WHOLE, Block, blocks
 
 ELSEWHERE = ("make ", ". .venv", "ctr decode ")
-"""Set-up lines, which `test_commands` looks at; and the line that times, which takes minutes: it is parsed, and
-test_speed.py asks its question."""
+"""Set-up lines, which `test_commands` looks at; and the line that times, which takes minutes:
+it is parsed, and test_speed.py asks its question."""
 
 
 def steps(page) -> list[Block]:
