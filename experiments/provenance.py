@@ -51,9 +51,8 @@ def processor() -> str:
         first = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0]
     except OSError:  # not Linux
         return platform.processor() or platform.machine()
-    facts = dict(
-        (part.strip() for part in line.split(":", 1)) for line in first.splitlines() if ":" in line
-    )
+    lines = [line.partition(":") for line in first.splitlines()]
+    facts = {name.strip(): value.strip() for name, _, value in lines}
     words = ("vendor_id", "cpu family", "model", "stepping")
     named = " ".join(facts[word] for word in words if word in facts)
     flags = " ".join(sorted((facts.get("flags") or facts.get("Features") or "").split()))
