@@ -33,7 +33,7 @@ WORKSPACE: dict[str, Bytes] = {
 }
 """Growth of the resident size while one matrix is replaced and accounted for, operator included:
 fitted at five shapes of 512 to 1,024 rows and columns. Bytes are the same on any machine, but for
-products in bfloat16. `tests/experiments/planning/test_workspace.py` holds them against others."""
+products in bfloat16. `tests/experiments/planning/test_workspace.py` tries another shape."""
 
 
 def workspace(name: str, d_out: int, d_in: int) -> int:
