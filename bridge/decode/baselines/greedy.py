@@ -103,7 +103,7 @@ class _Block:
         self,
         block: nn.Module,
         linears: Mapping[str, nn.Linear],
-        resid: list[Stream],
+        resid: Sequence[Stream],
         calls: list[Call],
         inputs: Inputs,
         options: Options,

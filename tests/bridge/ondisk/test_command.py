@@ -6,13 +6,13 @@ import pytest
 
 from experiments.compress import Config, run
 from experiments.progress import Progress
-from experiments.saving import Target
+from experiments.saving import Form, Target
 from experiments.settings import BadOption, Reading, Sizes
 
 SIZES = Sizes(calibration=6, windows=2, context=32, sequences=2, seq=64)
 
 
-def config(folder: Path, out: Path | None, on_disk: bool, form: str) -> Config:
+def config(folder: Path, out: Path | None, on_disk: bool, form: Form) -> Config:
     text = out.with_name("text.txt") if out else None
     if text is not None:
         text.write_text(" ".join(f"w{n * n % 95 + 2}" for n in range(3000)))

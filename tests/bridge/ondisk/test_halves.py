@@ -1,5 +1,7 @@
 """Memory ends in the middle of a pass: half the batch, and on; one sequence, and one line."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -13,7 +15,7 @@ from mech.load import load
 from mech.memory import by_halves, out_of_memory
 
 
-def full(model, room, layer, error=torch.OutOfMemoryError):
+def full(model, room, layer, error: type[Exception] = torch.OutOfMemoryError):
     """A block has room for so many sequences only: it fails where most of it has been read."""
     seen = []
 
@@ -54,7 +56,8 @@ def test_with_token_weights_too(folders, batches):
         model = load(str(folders("llama"))).model
         full(model, room, 1)
         compress(model, Wanda(), batches, token_weights=weights)
-        matrices.append({n: op.term.dense() for n, op in operators(model, "*.q_proj").items()})
+        placed: dict[str, Any] = operators(model, "*.q_proj")
+        matrices.append({name: one.term.dense() for name, one in placed.items()})
     for name, matrix in matrices[0].items():
         torch.testing.assert_close(matrices[1][name], matrix, rtol=1e-6, atol=0)
 
