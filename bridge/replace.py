@@ -77,7 +77,8 @@ def accounted(
     if operator.shape != tuple(weight.shape):
         raise BadInput(f"{name}: a {operator.shape} operator for a {tuple(weight.shape)} weight")
     placed = standing(operator, linear)
-    difference = weight.double() - term.dense().double()
+    # In place, in a copy of its own: no third matrix of float64.
+    difference = weight.to(torch.float64, copy=True).sub_(term.dense())
     delta_w, error = _errors(weight, difference, moment)
     check_finite(
         torch.tensor([delta_w, error], dtype=torch.float64), f"{name}: its compressed weight"

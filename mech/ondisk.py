@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from mech.blocks import decoder_blocks
 from mech.errors import BadInput
@@ -60,6 +60,14 @@ def model_on_disk(
             f"{folder} lacks {len(absent)} weights that its config.json asks for, first "
             f"{absent[0]} ({place(absent[0])}): the files do not belong together"
         )
+    if (settings := folder / "generation_config.json").is_file():
+        # Without weights to load transformers does not look for it.
+        try:
+            model.generation_config = GenerationConfig.from_pretrained(
+                folder, local_files_only=True
+            )
+        except Exception as error:
+            raise BadInput(f"{settings} cannot be read: {first_line(error)}") from error
     model.eval().requires_grad_(False)
     for module in model.modules():
         for name, buffer in module._buffers.items():

@@ -125,6 +125,16 @@ def test_the_output_error_is_that_of_the_outputs(llama, batches):
     assert row.output_error == pytest.approx(expected, rel=1e-6)
 
 
+def test_a_model_in_float64_is_as_it_was_afterwards(llama, batches):
+    """Accounts are in float64: there they must not be taken in the model's own numbers."""
+    llama = llama.double()
+    before = {name: weight.clone() for name, weight in llama.state_dict().items()}
+    compression = compress(llama, Wanda(), batches)
+    assert all(row.delta_w > 0 for row in compression.rows)
+    restore(llama, compression)
+    assert all(torch.equal(weight, before[name]) for name, weight in llama.state_dict().items())
+
+
 def test_token_weights_weigh_the_method_and_not_the_errors(llama, batches, generator):
     weights = [torch.rand(b.shape, generator=generator) for b in batches]
     seen, plain = [], []

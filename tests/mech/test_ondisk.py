@@ -118,6 +118,19 @@ def test_files_of_the_model_without_its_head_name_things_otherwise(tiny, tokens,
     assert torch.equal(logits(on_disk(folder), tokens), logits(in_memory(folder), tokens))
 
 
+def test_settings_of_generation_are_the_folders_own(folder):
+    file = folder / "generation_config.json"
+    file.write_text('{"temperature": 0.31, "do_sample": true, "eos_token_id": 5}')
+    assert on_disk(folder).generation_config.to_diff_dict() == (
+        in_memory(folder).generation_config.to_diff_dict()
+    )
+    assert on_disk(folder).generation_config.temperature == 0.31
+    file.write_text("{")
+    with pytest.raises(BadInput, match=r"generation_config\.json cannot be read") as told:
+        on_disk(folder)
+    assert "\n" not in str(told.value)
+
+
 def test_the_heads_can_be_asked_for(folder):
     model, expected = on_disk(folder), head_weights(in_memory(folder), 1)
     np.testing.assert_array_equal(head_weights(model, 1).W_K, expected.W_K)

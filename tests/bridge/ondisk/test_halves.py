@@ -1,5 +1,7 @@
 """Memory ends in the middle of a pass: half the batch, and on; one sequence, and one line."""
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -98,3 +100,42 @@ def test_by_halves_keeps_the_order():
 
     with pytest.raises(BadInput, match="here: one sequence of 5 tokens"):
         by_halves(never, tokens, "here")
+
+
+CHILD = """
+import resource, sys, torch
+from pathlib import Path
+torch.set_num_threads(1)
+from bridge.compress import compress
+from bridge.methods.wanda import Wanda
+import transformers
+sizes = dict(vocab_size=97, hidden_size=32, intermediate_size=8192, num_hidden_layers=2,
+    num_attention_heads=2, num_key_value_heads=2)
+torch.manual_seed(0)
+model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes)).eval()
+tokens = torch.randint(3, 97, (8, 256), generator=torch.Generator().manual_seed(0))
+compress(model, Wanda(), [tokens[:1, :8]], select="layers.1.*q_proj")  # what is loaded on the way
+rows = Path("/proc/self/status").read_text().splitlines()
+used = 1024 * int(next(r for r in rows if r.startswith("VmData")).split()[1])
+limit = used + int(sys.argv[1]) * 2**20
+resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+done = compress(model, Wanda(), [tokens])
+print(done.halved, done.rows[-1].error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts mappings on Linux only")
+def test_under_a_real_limit(tmp_path):
+    def child(megabytes):
+        command = [sys.executable, "-c", CHILD, str(megabytes)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    found = [child(size) for size in (4000, 120)]
+    assert [one.returncode for one in found] == [0, 0], found[1].stderr
+    (whole, error), (halved, again) = (one.stdout.split() for one in found)
+    assert whole == "0"
+    assert int(halved) > 0
+    assert float(again) == pytest.approx(float(error), rel=1e-5)
+    none = child(8)
+    assert none.returncode == 1
+    assert "does not fit into memory" in none.stderr.splitlines()[-1]
