@@ -47,6 +47,7 @@ def make(folder: Path, d_model: int, d_mlp: int, layers: int) -> int:
         architectures=["LlamaForCausalLM"],
     )  # fmt: skip
     config.save_pretrained(folder)
+    transformers.GenerationConfig(bos_token_id=1).save_pretrained(folder)
     core = Tokenizer(models.WordLevel({"a": 0, "<s>": 1}, unk_token="a"))
     fast = transformers.PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>")
     fast.save_pretrained(folder)
@@ -185,7 +186,7 @@ def main() -> int:
                 return 1
             says[way] = json.loads(text)
         control = start(options, "memory", model, Path(root) / "control")
-        says["control"] = control.communicate()[1].strip().splitlines()[-1]
+        says["control"] = (control.communicate()[1].strip() or "nothing said").splitlines()[-1]
         died = control.returncode != 0 and "memory" in str(says["control"]).lower()
         says["control died"] = died
         ours, theirs = sums(disk), sums(memory)
