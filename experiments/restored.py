@@ -16,22 +16,34 @@ from experiments.settings import BadOption
 def restored(kind: Any, stored: Any) -> Any:
     """The value of `kind` whose plain form is `stored` (`experiments.serial.plain`).
 
+    A dataclass' field that is not stored, because it came later, takes its default: what was asked
+    before there was an option is what is asked without it.
+
     Raises:
-        BadOption: there is none: the class has other fields today, or a type that JSON does not
-            give back.
+        BadOption: there is none: a field is unknown today, or missing and without a default, or
+            of a type that JSON does not give back.
     """
     try:
         value = _value(kind, stored)
     except (TypeError, ValueError, KeyError) as error:
         raise BadOption(f"a stored {_called(kind)} is none of today's: {error}") from error
-    if _plain(value) != stored:
+    if not _gives(value, stored):
         raise BadOption(f"a stored {_called(kind)} is not given back as it was stored")
     return value
 
 
-def _plain(value: Any) -> Any:
-    plain = serial.plain(value)
-    return list(plain) if isinstance(plain, tuple) else plain
+def _gives(value: Any, stored: Any) -> bool:
+    """Whether the value's plain form is what was stored, but for fields that came later."""
+    return _later_left_out(serial.plain(value), stored) == stored
+
+
+def _later_left_out(plain: Any, stored: Any) -> Any:
+    if isinstance(plain, dict) and isinstance(stored, dict):
+        kept = plain.keys() & stored.keys() if "kind" in plain else plain.keys()
+        return {key: _later_left_out(plain[key], stored.get(key)) for key in kept}
+    if isinstance(plain, list) and isinstance(stored, list) and len(plain) == len(stored):
+        return [_later_left_out(a, b) for a, b in zip(plain, stored, strict=True)]
+    return plain
 
 
 def _value(kind: Any, stored: Any) -> Any:
@@ -58,10 +70,17 @@ def _dataclass(kind: Any, stored: Any) -> Any:
     if not isinstance(stored, dict) or stored.get("kind") != kind.__name__:
         raise TypeError(f"no {kind.__name__}")
     hints = typing.get_type_hints(kind, include_extras=True)
-    fields = {f.name for f in dataclasses.fields(kind) if f.metadata.get("stored", True)}
-    if strangers := fields ^ (stored.keys() - {"kind"}):
+    fields = {f.name: f for f in dataclasses.fields(kind) if f.metadata.get("stored", True)}
+    needed = {name for name, field in fields.items() if not _has_default(field)}
+    given = stored.keys() - {"kind"}
+    if strangers := (given - fields.keys()) | (needed - given):
         raise TypeError(f"field {min(strangers)} of {kind.__name__}")
-    return kind(**{name: _value(hints[name], stored[name]) for name in fields})
+    return kind(**{name: _value(hints[name], stored[name]) for name in fields if name in given})
+
+
+def _has_default(field: "dataclasses.Field[Any]") -> bool:
+    none = dataclasses.MISSING
+    return field.default is not none or field.default_factory is not none
 
 
 def _sequence(kind: Any, stored: Any) -> Any:
@@ -83,7 +102,7 @@ def _of_union(kinds: Sequence[Any], stored: Any) -> Any:
             value = _value(kind, stored)
         except (TypeError, ValueError):
             continue
-        if _plain(value) == stored:
+        if _gives(value, stored):
             return value
     raise TypeError(f"{stored!r} is none of {', '.join(map(_called, kinds))}")
 

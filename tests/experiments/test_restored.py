@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import serial
+from experiments import compress, serial
 from experiments.commands import COMMANDS
 from experiments.papers.roster import PAPERS
 from experiments.restored import restored
@@ -62,8 +62,25 @@ def test_what_is_no_config_of_today_is_refused(change):
         restored(Reading, stored(Reading()) | change)
 
 
-def test_a_field_that_is_missing_is_refused():
-    plain = stored(Reading())
-    del plain["device"]
-    with pytest.raises(BadOption, match="device"):
-        restored(Reading, plain)
+def test_a_field_that_came_later_takes_its_default():
+    """Runs that were stored before there was the option can be asked again."""
+    config = compress.Config(Reading("a/model", bos="never"), method="wanda")
+    plain = stored(config)
+    del plain["ranks"], plain["reading"]["on_disk"]
+    assert restored(compress.Config, plain) == config
+    plain["reading"]["bos"] = "perhaps"
+    with pytest.raises(BadOption, match="perhaps"):
+        restored(compress.Config, plain)
+
+
+def test_a_field_that_is_missing_and_has_no_default_is_refused():
+    @dataclasses.dataclass(frozen=True)
+    class Kind:
+        size: int
+        named: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    assert restored(Kind, {"kind": "Kind", "size": 1}) == Kind(1)
+    with pytest.raises(BadOption, match="field size of Kind"):
+        restored(Kind, {"kind": "Kind", "named": {}})
+    with pytest.raises(BadOption):
+        restored(Kind, {"kind": "Kind", "size": 1, "named": {"a": "b"}})
