@@ -80,7 +80,7 @@ def run(config: Config, progress: Progress) -> Result:
 def _run(config: Config, progress: Progress, ranks: "TorchRanks | None") -> Result:
     from bridge.adapter import refuse_experts
     from bridge.sites import linears
-    from experiments import measure, roster
+    from experiments import agreed, measure, roster
 
     if config.target.form == "base+lora" and config.method in roster.WITHOUT_LOW_RANK:
         raise BadOption(
@@ -94,6 +94,8 @@ def _run(config: Config, progress: Progress, ranks: "TorchRanks | None") -> Resu
     if config.target.form == "base+lora":
         refuse_experts(loaded.model, named)
     material = measure.material(loaded, config.reading, config.sizes, progress)
+    if ranks is not None:
+        agreed.check(ranks, config, loaded, material)
     dense = measure.measure(loaded.model, material, progress, "dense", ranks)
     before = saving.nbytes(loaded.model)
     batches = material.calibration.split(measure.AT_ONCE)

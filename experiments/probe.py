@@ -85,7 +85,7 @@ class Result:
 
 def run(config: Config, progress: Progress) -> Result:
     """Load, count on the text, survey every kind of sink, follow the tags, look at the prompt."""
-    from experiments import catching, measure
+    from experiments import agreed, catching, measure
 
     between("epsilon", config.epsilon, 0, 1)
     text = chosen(config.prompt, config.prompt_file)
@@ -96,6 +96,8 @@ def run(config: Config, progress: Progress) -> Result:
         loaded = measure.loaded_model(reading, progress)
         catching.encoded(loaded, text, config.reading.bos)  # refused before the text is read
         material = measure.material(loaded, reading, sizes, progress)
+        if ranks is not None:
+            agreed.check(ranks, config, loaded, material)
         # What is no sum over sequences is for rank 0 alone.
         whole = ranks is None or ranks.rank == 0
         return answer(config, loaded, material, progress, whole=whole, ranks=ranks)
