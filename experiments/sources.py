@@ -15,9 +15,16 @@ _WORDS = ("experiments/ledger/", "experiments/papers/roster.py")
 
 def sources(module: ModuleType) -> str:
     """SHA-256 of the module's file, of every file of experiments/ that it or those import, in
-    functions too, and of all of `toy`, `mech`, `bridge` and the kernels where any is imported."""
+    functions too, and of all of `toy`, `mech`, `bridge` and the kernels where any is imported.
+
+    Of a module of the user's also its whole package, or where it is in none the files beside it
+    that it or those import.
+    """
     start = Path(str(module.__file__)).resolve()
-    found, left, libraries = set(), [start], set()
+    users = not start.is_relative_to(ROOT / "experiments")
+    top = start.parents[module.__name__.count(".")] if users else ROOT
+    found, libraries = set(), set()
+    left = [start, *(_package(top / module.__name__.split(".")[0]) if users else [])]
     while left:
         file = left.pop()
         if file in found:
@@ -29,8 +36,10 @@ def sources(module: ModuleType) -> str:
                 libraries.add(package)
             elif package == "experiments":
                 left += _files(name)
-    ours = {f for f in found if not str(f.relative_to(ROOT)).startswith(_WORDS)}
-    lines = [f"{f.relative_to(ROOT)} {_digest(f)}" for f in sorted(ours)]
+            elif users:
+                left += _files(name, top)
+    named = {_name(f, top): f for f in found}
+    lines = [f"{n} {_digest(f)}" for n, f in sorted(named.items()) if not n.startswith(_WORDS)]
     lines += [f"{package} {_library(package)}" for package in sorted(libraries)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -47,8 +56,17 @@ def _imported(file: Path) -> frozenset[str]:
     return frozenset(names)
 
 
-def _files(name: str) -> list[Path]:
-    place = ROOT.joinpath(*name.split("."))
+def _name(file: Path, top: Path) -> str:
+    """The file's name from the folder that it is imported from: the same on any machine."""
+    return str(file.relative_to(ROOT if file.is_relative_to(ROOT) else top))
+
+
+def _package(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.py")) if (folder / "__init__.py").is_file() else []
+
+
+def _files(name: str, top: Path = ROOT) -> list[Path]:
+    place = top.joinpath(*name.split("."))
     return [f for f in (place.with_suffix(".py"), place / "__init__.py") if f.is_file()]
 
 

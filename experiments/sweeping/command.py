@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import platform
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -79,6 +80,7 @@ def main(config: Config) -> int:
         config.experiment, config.preset, config.grid, config.grid_file, config.threads
     )
     if config.show:
+        _own(config.out, found)
         _rows(config, found, store.store_path(), Progress(sys.stderr))
         return _show(config.out)
     _claim(config.out, found)
@@ -90,7 +92,8 @@ def main(config: Config) -> int:
 def _ask(config: Config, found: Plan) -> int:
     path, chosen = _part(config)
     hashes = [job.hash for job in found.jobs]
-    _adopt(config.out, path, hashes)
+    if not config.part:  # a part of another node may be open there
+        _adopt(config.out, path, hashes)
     answered = kept.known(path, hashes)
     mine = range(len(hashes))[chosen]
     left = [i for i in mine if hashes[i] not in answered]
@@ -102,16 +105,18 @@ def _ask(config: Config, found: Plan) -> int:
             _run(config, found, left, path, failed, progress)
     except KeyboardInterrupt:
         progress.say("interrupted; what was answered is kept, the same command goes on")
-        _rows(config, found, path, progress)
+        if not config.part:
+            _rows(config, found, path, progress)
         return INTERRUPTED
     if not config.part:
         _rows(config, found, path, progress)
     told = [{"point": found.points[i], **failed[i]} for i in sorted(failed)]
-    _whole(config.out / FAILED, serial.dumps(told))
+    failures = config.out / (f"{path.stem}-{FAILED}" if config.part else FAILED)
+    _whole(failures, serial.dumps(told))
     for i in sorted(failed):
         progress.say(f"failed: {found.told(i)}: {failed[i]['failed']}")
     if failed:
-        progress.say(f"{len(failed)} of {len(left)} failed ({config.out / FAILED} says where)")
+        progress.say(f"{len(failed)} of {len(left)} failed ({failures} says where)")
     return 1 if failed else 0
 
 
@@ -191,15 +196,21 @@ def _claim(out: Path, found: Plan) -> None:
     Raises:
         BadOption: it holds another sweep, or files that no sweep wrote.
     """
+    _own(out, found)
     note = {"asked": found.asked, "axes": found.axes, "runs": len(found.jobs)}
-    if out.is_dir() and any(out.iterdir()):
+    out.mkdir(parents=True, exist_ok=True)
+    _whole(out / SWEEP, serial.dumps(note))
+
+
+def _own(out: Path, found: Plan) -> None:
+    """Raises BadOption where the folder holds another sweep, or files that no sweep wrote."""
+    # What begins with a dot is being written, perhaps by another node's first moment.
+    if out.is_dir() and any(not file.name.startswith(".") for file in out.iterdir()):
         if not (out / SWEEP).is_file():
             raise BadOption(f"--out {out} holds files that no sweep wrote; choose another folder")
         before = json.loads((out / SWEEP).read_text(encoding="utf-8")).get("asked")
         if before != found.asked:
             raise BadOption(f"--out {out} holds a sweep of {before}; choose another folder")
-    out.mkdir(parents=True, exist_ok=True)
-    _whole(out / SWEEP, serial.dumps(note))
 
 
 def _rows(config: Config, found: Plan, path: Path, progress: Progress) -> None:
@@ -248,6 +259,7 @@ def _short(cell: str) -> str:
 
 
 def _whole(file: Path, text: str) -> None:
-    partial = file.with_name(f".{file.name}.partial-{os.getpid()}")
+    # Nodes share the folder, and their processes may have the same numbers.
+    partial = file.with_name(f".{file.name}.partial-{platform.node()}-{os.getpid()}")
     partial.write_text(text, encoding="utf-8")
     partial.replace(file)

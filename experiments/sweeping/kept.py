@@ -26,6 +26,7 @@ def keeping(path: Path) -> Iterator[Callable[[str, dict[str, Any]], None]]:
         connection.execute("PRAGMA synchronous=NORMAL")
 
         def keep(key: str, row: dict[str, Any]) -> None:
+            connection.execute("BEGIN IMMEDIATE")  # two sweeps may bring one answer at once
             taken = connection.execute("SELECT 1 FROM keys WHERE key = ?", (key,)).fetchone()
             if not taken:
                 number = store.insert(connection, row)

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 from collections.abc import Iterator
 from functools import cache
@@ -56,7 +57,7 @@ def key(module: ModuleType, config: Any, threads: int) -> dict[str, Any]:
         "module": module.__name__,
         "config": serial.plain(config),
         "code": _code(module.__name__),
-        "files": {str(file): digest(file) for file in sorted(set(_files(config)))},
+        "files": {str(file): digest(file) for file in sorted({*_files(config), *_tasks()})},
         "versions": _versions(),
         "threads": threads,
     }
@@ -114,6 +115,13 @@ def _files(config: Any) -> Iterator[Path]:
             yield value
         elif _is_model(place) and isinstance(value, str) and value and Path(value).exists():
             yield Path(value)
+
+
+def _tasks() -> list[Path]:
+    """The folder that tasks are read from where a Config names none; whoever reads none is asked
+    anew all the same when it changes."""
+    place = Path(os.environ.get("CTR_DATA", "")).absolute() / "tasks"
+    return [place] if os.environ.get("CTR_DATA") and place.is_dir() else []
 
 
 def _rooted(value: Any, name: str = "") -> Any:

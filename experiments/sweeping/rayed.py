@@ -25,6 +25,8 @@ class Rayed:
             BadOption: ray is missing, nothing answers there, or no job can ever run.
         """
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # Else a run that memory is too small for is asked again for ever, whatever max_retries is.
+        os.environ.setdefault("RAY_task_oom_retries", str(retries))
         try:
             import ray
         except ImportError as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import serial
+from experiments import serial, sources
 from experiments.settings import BadOption, Reading
 from experiments.sweeping import keys, work
 
@@ -54,6 +54,41 @@ def test_other_code_and_other_libraries_are_another_question(asked, monkeypatch)
     other = hashed(asked)
     monkeypatch.setattr(keys, "_versions", lambda: {"torch": "0"})
     assert len({one, other, hashed(asked)}) == 3
+
+
+def test_the_tasks_of_the_environment_are_a_part_of_the_question(asked, tmp_path, monkeypatch):
+    monkeypatch.delenv("CTR_DATA", raising=False)
+    one = hashed(asked)
+    monkeypatch.setenv("CTR_DATA", str(tmp_path))
+    assert hashed(asked) == one
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "a.jsonl").write_text("{}")
+    with_tasks = hashed(asked)
+    (tmp_path / "tasks" / "a.jsonl").write_text("{} ")
+    assert len({one, with_tasks, hashed(asked)}) == 3
+
+
+@pytest.mark.parametrize("package", [True, False])
+def test_a_module_of_the_users_lies_anywhere(tmp_path, monkeypatch, package):
+    """Its code is its package, or the files beside it that it imports; not others."""
+    monkeypatch.syspath_prepend(tmp_path)
+    name = "of_the_users.asks" if package else "users_asks"
+    file = tmp_path / f"{name.replace('.', '/')}.py"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(f"{'from . import' if package else 'import'} users_help\n")
+    helper = file.with_name("users_help.py")
+    helper.touch()
+    if package:
+        (file.parent / "__init__.py").touch()
+    found = []
+    for text in ("", "x = 1\n"):
+        helper.write_text(text)
+        sources._digest.cache_clear()
+        module = types.ModuleType(name)
+        module.__file__ = str(file)
+        found.append(sources.sources(module))
+    (tmp_path / "unread.py").touch()
+    assert found[0] != found[1] == sources.sources(module)
 
 
 def test_places_of_files_are_told_from_the_root(asked, tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -156,6 +157,19 @@ def test_parts_on_other_nodes_are_taken_over(tmp_path):
             sweep(tmp_path / "a", "seed=0..4", part=part)
 
 
+def test_parts_leave_each_others_files_alone(tmp_path, capsys):
+    """Each may run on another node at the same time."""
+    (tmp_path / "a").mkdir()
+    other = tmp_path / "a" / "part-1-of-2.sqlite"
+    (tmp_path / "a" / ".sweep.json.partial-node-1").touch()  # of a node that starts as we do
+    assert sweep(tmp_path / "a", "seed=0..3 refused=2", part="1/2") == 1
+    other.write_text("not to be opened")
+    assert sweep(tmp_path / "a", "seed=0..3 refused=2", part="2/2") == 0
+    assert other.read_text() == "not to be opened"
+    assert len(json.loads((tmp_path / "a" / "part-1-of-2-failed.json").read_text())) == 1
+    assert json.loads((tmp_path / "a" / "part-2-of-2-failed.json").read_text()) == []
+
+
 def test_a_job_array_asks_its_parts(tmp_path, monkeypatch):
     given = [NOTHING, "--grid", "seed=0..4 scale=1", "--out", str(tmp_path / "a")]
     path = f"{HERE.parent}{os.pathsep}{HERE.parents[2]}"
@@ -176,8 +190,9 @@ def test_a_job_array_asks_its_parts(tmp_path, monkeypatch):
 def test_folders_of_others_are_left_alone(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "notes").touch()
-    with pytest.raises(BadOption, match="files that no sweep wrote"):
-        sweep(tmp_path / "a", "seed=0")
+    for show in (False, True):
+        with pytest.raises(BadOption, match="files that no sweep wrote"):
+            sweep(tmp_path / "a", "seed=0", show=show)
     assert sweep(tmp_path / "b", "seed=0") == 0
     with pytest.raises(BadOption, match=r"holds a sweep of ctr sweep sweeping\.nothing"):
         command.main(Config("perplexity", ("context=16",), out=tmp_path / "b"))
@@ -229,3 +244,28 @@ def test_a_key_and_its_run_are_kept_together(tmp_path):
         keep("l", {})
     assert kept.known(path, ["l"]) == {}
     assert len(store.rows(path)) == 1
+
+
+def test_two_sweeps_that_bring_one_answer_at_once_keep_it_once(tmp_path, monkeypatch):
+    path, insert = tmp_path / "s.sqlite", store.insert
+    row = dict.fromkeys(store.COLUMNS, "")
+    with kept.keeping(path):
+        pass
+
+    def other() -> None:
+        with kept.keeping(path) as keep:
+            keep("k", row)
+
+    sweep = threading.Thread(target=other)
+
+    def meanwhile(connection: sqlite3.Connection, run: dict[str, Any]) -> int:
+        if sweep.ident is None:  # between our look and our row
+            sweep.start()
+            sweep.join(0.5)
+        return insert(connection, run)
+
+    monkeypatch.setattr(store, "insert", meanwhile)
+    with kept.keeping(path) as keep:
+        keep("k", row)
+    sweep.join()
+    assert kept.known(path, ["k"]) == {"k": 1}
