@@ -42,6 +42,8 @@ def seconds(
     cost = rates.methods[name]
     mine = (text.sequences, text.context)
     once = _pass(shape, rates, mine)
+    # Of a model on disk one batch is recorded for real (bridge.carried), of others all.
+    recorded = text.at_once / text.tokens if on_disk else 1
     after = _operators(shape, method, rates, cost, text.tokens, -(-text.tokens // text.at_once))
     dense = _evaluated(shape, rates, sizes) / ranks
     calls = sizes.windows + -(-sizes.sequences // 4)
@@ -54,7 +56,7 @@ def seconds(
         "start": rates.start + cost.start,
         "load": rates.hashed * shape.stored * shape.numbers,
         "evaluate": dense,
-        "calibrate": 3 * once + after + _watched(shape, method, rates, text.tokens),
+        "calibrate": (2 + recorded) * once + after + _watched(shape, method, rates, text.tokens),
         "method": _dealt(times, ranks),
         "evaluate again": dense + also,
         # Tensors before and after, and the files, are hashed; what is saved is written once.

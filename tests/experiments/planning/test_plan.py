@@ -8,17 +8,20 @@ import torch
 import transformers
 from safetensors import safe_open
 
+import bridge.methods
 from bridge.adapter import ADAPTER
 from bridge.checkpoint import save
 from bridge.compress import compress
 from bridge.compression import restore
 from bridge.shards import Shards
 from experiments import roster
+from experiments.planning import work
 from experiments.planning.disk import disk
 from experiments.planning.names import METHODS
 from experiments.planning.plan import plan
 from experiments.planning.rates import Cost, Rates, machine
 from experiments.planning.shapes import of_model, shape_of
+from experiments.planning.workspace import WORKSPACE
 from experiments.settings import BadOption, Budget, Sizes
 from mech.errors import BadInput
 
@@ -126,6 +129,13 @@ def test_laws(tmp_path):
     wider = planned(large(4, tmp_path, intermediate_size=2816))
     assert wider.memory.peak > planned(few).memory.peak
     assert wider.seconds.total > planned(few).seconds.total
+
+
+def test_every_method_has_its_operations_and_its_bytes():
+    """A method that is added and not planned for is missed here: `planning/names.py` says how."""
+    assert sorted(METHODS) == sorted(bridge.methods.METHODS)
+    assert sorted(work._WORK) == sorted(METHODS)
+    assert sorted(WORKSPACE) == sorted(METHODS)
 
 
 def test_every_method_can_be_planned(tmp_path):
