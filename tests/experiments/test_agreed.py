@@ -42,11 +42,12 @@ def test_ranks_that_read_something_else_are_refused():
     first = asked(None, config)
     elsewhere = replace(config, reading=Reading("b/model", text=Path("there")))
     asked(first, elsewhere)  # the same contents at another place
-    for other, what in (
+    others: list[tuple[dict[str, Any], str]] = [
         ({"sha256": "1"}, "model"),
         ({"theta": "2"}, "model's config.json"),
         ({"calibration": MATERIAL["calibration"] + 1}, "text"),
-    ):
+    ]
+    for other, what in others:
         with pytest.raises(BadInput, match=f"rank 1 has another {what} than rank 0"):
             asked(first, config, **other)
     with pytest.raises(BadInput, match="another command"):

@@ -140,11 +140,12 @@ GROUPS = (
           (r"bridge/(shards|rank_shards|spill|ondisk.*)\.py", r"bridge/search/.*",
            r"toy/sweep_.*\.py", r"experiments/remembered\.py")),
     Group("Several processes, several machines",
-          "A rank, a worker or an engine ended early, or there is less work than processes.",
+          "A rank, a worker or an engine ended early, there is less work than processes, or they "
+          "have not the same files and libraries.",
           "Read the line of the process that ended first; run again: what is done is kept. Ask for "
-          "fewer ranks than calibration batches.",
+          "no more ranks than calibration batches. Install the same everywhere.",
           (r"bridge/ranks.*\.py", r"experiments/ranks.*\.py", r"experiments/sweeping/.*",
-           r"experiments/(together|__main__)\.py", r"experiments/launch.*\.py")),
+           r"experiments/(together|agreed|__main__)\.py", r"experiments/launch.*\.py")),
     Group("Memory, disk and time beforehand",
           "What is asked for is larger than what is there, or cannot be planned.",
           "`ctr plan MODEL` says what each way takes; `--on-disk` and smaller batches take less.",
