@@ -248,7 +248,7 @@ def test_a_key_and_its_run_are_kept_together(tmp_path):
 
 def test_two_sweeps_that_bring_one_answer_at_once_keep_it_once(tmp_path, monkeypatch):
     path, insert = tmp_path / "s.sqlite", store.insert
-    row = dict.fromkeys(store.COLUMNS, "")
+    row: dict[str, Any] = {name: "" for name in store.COLUMNS}
     with kept.keeping(path):
         pass
 
