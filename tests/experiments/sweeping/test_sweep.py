@@ -96,7 +96,7 @@ def test_a_run_whose_worker_dies_is_asked_again_and_not_for_ever(tmp_path, capsy
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_the_driver_is_killed_and_the_same_command_goes_on(tmp_path, how, monkeypatch):
     path = tmp_path / "runs.sqlite"
-    words = [NOTHING, "--grid", "seed=0..7 pause=0.2", "--out", str(tmp_path / "a"), "--jobs", "2"]
+    words = [NOTHING, "--grid", "seed=0..15 pause=0.5", "--out", str(tmp_path / "a"), "--jobs", "2"]
     given = os.environ | {"PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE.parents[2]}"}
     driver = subprocess.Popen([*CTR, "sweep", *words], env=given, stderr=subprocess.PIPE, text=True)
     while len(seconds(path)) < 3 and driver.poll() is None:
@@ -112,11 +112,11 @@ def test_the_driver_is_killed_and_the_same_command_goes_on(tmp_path, how, monkey
     assert len(workers) >= 2
     assert not [worker for worker in workers if _lives(worker)]
     before = runs()
-    assert 3 <= before < 8
-    assert sweep(tmp_path / "a", "seed=0..7 pause=0.2", jobs=2) == 0
-    assert runs() == 8
+    assert 3 <= before < 16
+    assert sweep(tmp_path / "a", "seed=0..15 pause=0.5", jobs=2) == 0
+    assert runs() == 16
     monkeypatch.setenv("CTR_STORE", str(tmp_path / "undisturbed.sqlite"))
-    assert sweep(tmp_path / "b", "seed=0..7 pause=0.2", jobs=2) == 0
+    assert sweep(tmp_path / "b", "seed=0..15 pause=0.5", jobs=2) == 0
     for name in ("rows.csv", "rows.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
