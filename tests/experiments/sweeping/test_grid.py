@@ -98,7 +98,7 @@ def test_what_is_no_grid_is_refused(text, words):
 
 def test_too_many_points_are_refused_before_they_are_made():
     with pytest.raises(BadOption, match="points; give at most"):
-        points("seed=0..99999 inner.bits=0..99")
+        points("seed=0..1999 inner.bits=0..999")
 
 
 @pytest.mark.parametrize(
