@@ -98,7 +98,14 @@ def test_the_driver_is_killed_and_the_same_command_goes_on(tmp_path, how, monkey
     path = tmp_path / "runs.sqlite"
     words = [NOTHING, "--grid", "seed=0..15 pause=0.5", "--out", str(tmp_path / "a"), "--jobs", "2"]
     given = os.environ | {"PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE.parents[2]}"}
-    driver = subprocess.Popen([*CTR, "sweep", *words], env=given, stderr=subprocess.PIPE, text=True)
+    # Whoever runs the tests in the background has Ctrl-C ignored, and a child inherits that.
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        driver = subprocess.Popen(
+            [*CTR, "sweep", *words], env=given, stderr=subprocess.PIPE, text=True
+        )
+    finally:
+        signal.signal(signal.SIGINT, ignored)
     while len(seconds(path)) < 3 and driver.poll() is None:
         time.sleep(0.02)
     workers = Path(f"/proc/{driver.pid}/task/{driver.pid}/children").read_text().split()
