@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bridge.stream import evaluating
 from mech.errors import BadInput
+from mech.memory import by_halves
 from mech.tokens import check_ids
 
 
@@ -91,8 +92,8 @@ def token_losses(
     """-log p of each scored token of `ids`, as `perplexity` defines it, in order, on the CPU.
 
     `advance` is called with a line for every window. Raises BadInput where the sizes make no
-    windows or exceed the model's, where an id is not in its vocabulary, and where a loss is not
-    a number.
+    windows or exceed the model's, where an id is not in its vocabulary, where a loss is not a
+    number, and where there is no memory for a window.
     """
     lead = [] if prefix is None else [prefix]
     room = context - len(lead)
@@ -106,7 +107,7 @@ def token_losses(
             # The first token of a window is predicted only where a prefix stands before it.
             first = max(scored, begin + 1 - len(lead))
             window = torch.cat([ids.new_tensor(lead), ids[begin:end]])
-            nll = _tail_losses(model, window, end - first)
+            nll = _scored(model, window, end - first, f"window {number}")
             if not bool(nll.isfinite().all()):
                 raise BadInput(f"the loss of window {number} (tokens {begin}..{end}) is not finite")
             positions = torch.arange(first, end)
@@ -159,6 +160,14 @@ def _clustered(
 
 # Positions whose log-softmax is taken at a time: a vocabulary of 256k in float32 is 1 MB each.
 CHUNK = 128
+
+
+def _scored(
+    model: nn.Module, window: Int[Tensor, " seq"], count: int, what: str
+) -> Float[Tensor, " tokens"]:
+    """`_tail_losses`; one line that names the window where there is no memory for it."""
+    (nll,) = by_halves(lambda one: _tail_losses(model, one[0], count), window[None], what)
+    return nll
 
 
 def _tail_losses(

@@ -23,6 +23,7 @@ from experiments.threads import settle
 from mech import tokens
 from mech.capture import capture_blocks
 from mech.load import Loaded, load
+from mech.memory import by_halves
 from mech.probes import reach, sinks
 from mech.probes.sinks import Agreement
 from mech.trace import BlockTrace
@@ -198,14 +199,18 @@ def sink_scores(
     """alpha for every layer, sequence, query head and key.
 
     Of equation 1; in a block with a window over the queries that see the key (`windowed_score`).
-    `ranks` share the groups of sequences that pass the model together.
+    `ranks` share the groups of sequences that pass the model together; a group for which there is
+    no memory passes in halves. Raises BadInput where one sequence is too much.
     """
     groups = ids.split(AT_ONCE)
     if ranks is not None:
         groups = groups[slice(*share(len(groups), ranks.rank, ranks.size))]
     found = []
     for group in groups:
-        found.append(np.stack(capture_blocks(model, group, block_score)))
+        parts = by_halves(
+            lambda some: np.stack(capture_blocks(model, some, block_score)), group, "the sinks"
+        )
+        found.append(np.concatenate(parts, axis=1))
         advance("sinks")
     return np.concatenate(found if ranks is None else gathered(ranks, found), axis=1)
 

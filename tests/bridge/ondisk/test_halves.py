@@ -4,14 +4,17 @@ import subprocess
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from bridge.compress import compress
+from bridge.evaluate import token_losses
 from bridge.methods.gptq import GPTQ
 from bridge.methods.wanda import Wanda
 from bridge.shards import Shards
 from bridge.sites import operators
+from experiments.measure import sink_scores
 from mech.errors import BadInput
 from mech.load import load
 from mech.memory import by_halves, out_of_memory
@@ -100,6 +103,23 @@ def test_by_halves_keeps_the_order():
 
     with pytest.raises(BadInput, match="here: one sequence of 5 tokens"):
         by_halves(never, tokens, "here")
+
+
+def test_the_evaluation_goes_on_with_half_the_sequences(folders, batches):
+    ids = torch.cat([batches[0].repeat(1, 4)] * 2)[:5]
+    scores = []
+    for room in (99, 1):
+        model = load(str(folders("llama"))).model
+        seen = full(model, room, 1)
+        scores.append(sink_scores(model, ids, lambda _: None))
+    assert seen.count(1) == len(ids)
+    np.testing.assert_allclose(scores[1], scores[0], rtol=1e-5, atol=1e-7)
+    full(model, 0, 1)
+    with pytest.raises(BadInput, match="the sinks: one sequence of 68 tokens does not fit"):
+        sink_scores(model, ids, lambda _: None)
+    with pytest.raises(BadInput, match="window 0: one sequence of 8 tokens does not fit") as one:
+        token_losses(model, ids[0], context=8, stride=8)
+    assert "\n" not in str(one.value)
 
 
 CHILD = """

@@ -3,39 +3,20 @@
 import errno
 import json
 import re
-import subprocess
-import sys
 
 import pytest
+from command import expect_refused
+from command import here as ctr_here
 
-from experiments import cli
 from toy.certify import certificate, check
+
+__all__ = ["ctr_here"]  # a fixture
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch, capsys):
+def here(ctr_here):
     """The command inside this process, in an empty folder with a store of its own."""
-
-    def run(*arguments):
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setenv("CTR_STORE", str(tmp_path / "store" / "runs.sqlite"))
-        monkeypatch.setattr(sys, "argv", ["ctr", "toy", "certify", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as left:
-            code = int(left.code or 0)
-        return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
-
-    return run
-
-
-def expect_refused(done, *words):
-    assert done.returncode == 2, done.stdout
-    lines = [line for line in done.stderr.splitlines() if line.startswith("ctr: error:")]
-    assert len(lines) == 1, done.stderr
-    for word in words:
-        assert word in lines[0]
+    return lambda *arguments: ctr_here("toy", "certify", *arguments)
 
 
 def test_proof_and_check_without_a_word_on_folders(here, tmp_path):
