@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from bridge.stream import evaluating
 from mech.errors import BadInput
 from mech.memory import by_halves
+from mech.ondisk import where
 from mech.tokens import check_ids
 
 
@@ -174,9 +175,7 @@ def _tail_losses(
     model: nn.Module, window: Int[Tensor, " seq"], count: int
 ) -> Float[Tensor, " tokens"]:
     """-log p of the last `count` tokens of a window, in float64 on the CPU."""
-    # A model on disk has weights on the meta device, and says itself where tokens go.
-    where = getattr(model, "device", None) or next(model.parameters()).device
-    window = window.to(where)
+    window = window.to(where(model))
     logits = model(input_ids=window[None], use_cache=False).logits[0]
     begin = len(window) - count
     pieces = [
