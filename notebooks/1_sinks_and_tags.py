@@ -32,7 +32,7 @@ from mech.probes import agreement, catch, massive, segments, sinks
 from mech.tokens import encode, windows
 
 torch.set_num_threads(1)
-SEQ, SEQUENCES = 128, 5
+SEQ, SEQUENCES = 128, 3
 model, tokenizer, *_ = load("smollm2")
 encoded = encode(tokenizer, read_text(None, "evaluation").text[:20_000])
 ids = windows(encoded, SEQ, SEQUENCES)

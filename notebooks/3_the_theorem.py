@@ -27,7 +27,7 @@ from toy.transformer import forward, theorem_weights
 
 T, SEP, X = 70, 23, 1.0
 generator = np.random.default_rng(0)
-x = generator.uniform(-X, X, (300, T))
+x = generator.uniform(-X, X, (100, T))
 mean = x[:, SEP:].mean(axis=1)
 output, trace = forward(theorem_weights(40.0), x, SEP)
 print(
@@ -56,17 +56,17 @@ attention_map(names, small.pattern[1, 0, 0], np.array([], dtype=int), "layer 2: 
 # %% [markdown]
 # ## The bound
 #
-# Theorem B bounds the error of every input with |x_i| ≤ X by a function of the tag's size alone. Measured: the worst of 300 random inputs and
-# of inputs at the corners, ±X.
+# Theorem B bounds the error of every input with |x_i| ≤ X by a function of the tag's size alone. Measured: the worst of 100 random inputs and
+# of 100 inputs at the corners, ±X.
 #
 # **Control**: the same transformer whose first layer is not allowed its low-rank value matrix, W_V1 = 0. Without a tag there is nothing to read,
 # and no size of s_tag helps.
 
 # %%
-corners = np.sign(generator.standard_normal((300, T))) * X
+corners = np.sign(generator.standard_normal((100, T))) * X
 inputs = np.concatenate([x, corners])
 target = inputs[:, SEP:].mean(axis=1)
-scales = np.arange(4.0, 41.0, 3.0)
+scales = np.arange(4.0, 41.0, 4.0)
 
 
 def worst(s_tag, tagged=True):

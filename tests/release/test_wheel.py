@@ -1,6 +1,7 @@
 """What is published is whole: built, installed away from the checkout, and asked there."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,19 +17,19 @@ ROOT = Path(__file__).parent.parent.parent
 FOLDERS = ("toy", "mech", "bridge", "kernels", "experiments")
 
 
-def tracked() -> set[str]:
+def tracked(source: Path) -> set[str]:
     """Files of our packages that git knows, by the names they have once installed."""
     listed = subprocess.run(
-        ["git", "ls-files", "-z", *FOLDERS], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "-z", *FOLDERS], cwd=source, capture_output=True, text=True, check=True
     ).stdout.split("\0")
     return {f.replace("kernels/", "ctr_kernels/", 1) if f.startswith("kernels/") else f
-            for f in listed if f and (ROOT / f).exists()}  # fmt: skip
+            for f in listed if f}  # fmt: skip
 
 
-def test_the_wheel_has_every_file_of_the_packages(wheel):
+def test_the_wheel_has_every_file_of_the_packages(wheel, source):
     """Modules, templates, the ledger's records, py.typed."""
     within = set(zipfile.ZipFile(wheel).namelist())
-    missing = tracked() - within
+    missing = tracked(source) - within
     assert not missing, f"{wheel.name} lacks {sorted(missing)}"
     strangers = {name.split("/")[0] for name in within if ".dist-info/" not in name}
     assert strangers == {"toy", "mech", "bridge", "ctr_kernels", "experiments"}
@@ -70,15 +71,17 @@ def test_a_probe_and_the_ledger_answer_from_there(installed, tmp_path):
     assert len(claims) > 50
 
 
-def test_code_has_one_hash_in_a_wheel_and_in_a_checkout(installed, tmp_path):
+def test_code_has_one_hash_in_a_wheel_and_in_a_checkout(installed, source, tmp_path):
     """A run that is kept under its code's hash is found again by either."""
     code = (
         "import experiments.probe as p; from experiments.sources import sources; print(sources(p))"
     )
     there = installed.run("python", "-c", code, cwd=tmp_path).stdout
+    path = os.pathsep.join([str(source), str(source / "typings")])  # there lies ctr_kernels
     here = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
+        [sys.executable, "-c", code], cwd=source, capture_output=True, text=True, check=True,
+        env=installed.environment | {"PYTHONPATH": path},
+    ).stdout  # fmt: skip
     assert there == here
     module = installed.site / "ctr_kernels" / "op.py"
     kept = module.read_text()
@@ -99,7 +102,10 @@ def test_a_user_sees_our_types(installed, tmp_path):
     settings = {"pythonVersion": "3.11", "useLibraryCodeForTypes": False}
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
     command = [sys.executable, "-m", "pyright", "--pythonpath", str(installed.bin / "python")]
-    done = subprocess.run([*command, "--outputjson"], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, "--outputjson"], cwd=tmp_path, capture_output=True, text=True,
+        env=installed.environment,
+    )  # fmt: skip
     found = json.loads(done.stdout)["generalDiagnostics"]
     wrongs = [d for d in found if d["severity"] in ("error", "warning")]
     assert len(wrongs) == 1, wrongs

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,14 +50,16 @@ def command(folder: Path, name: str, ranks: int) -> list[str]:
 
 
 def started(folder: Path, name: str, ranks: int) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command(folder, name, ranks),
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        stderr=(folder / f"{name}.err").open("w"),
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CTR_STORE": "store"},
-        text=True,
-    )
+    own = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CTR_STORE": "store"}
+    with (folder / f"{name}.err").open("w") as said:
+        return subprocess.Popen(
+            command(folder, name, ranks),
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            env=os.environ | own,
+            text=True,
+        )
 
 
 def helpers(parent: int) -> list[int]:
@@ -84,6 +87,27 @@ def digest(folder: Path, name: str) -> dict[str, str]:
     return found
 
 
+def killed(folder: Path, ranks: int) -> dict[str, Any]:
+    """What a run says of which one rank is killed as soon as a block is kept; and what it left."""
+    run = started(folder, "killed", ranks)
+    first = folder / "killed-shards" / "block-00000.safetensors"
+    while not first.exists() and run.poll() is None:
+        time.sleep(0.001)
+    victims = helpers(run.pid)
+    os.kill(victims[-1], signal.SIGKILL)
+    begun = time.monotonic()
+    code = run.wait(timeout=60)
+    lines = (folder / "killed.err").read_text().splitlines()
+    return {
+        "said": [line for line in lines if "error" in line.lower() or "rank" in line],
+        "exit": code,
+        "seconds until it ended": round(time.monotonic() - begun, 2),
+        "processes left": sum(Path(f"/proc/{pid}").exists() for pid in victims),
+        "blocks kept": len(list(first.parent.glob("block-*.safetensors"))),
+        "half written": (folder / "killed").exists() or (folder / "killed-out").exists(),
+    }
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--ranks", type=int, default=4)
@@ -96,31 +120,11 @@ def main() -> int:
         if started(folder, "whole", options.ranks).wait():
             sys.stdout.write((folder / "whole.err").read_text())
             return 1
-        whole = time.monotonic() - begun
-        run = started(folder, "killed", options.ranks)
-        first = folder / "killed-shards" / "block-00000.safetensors"
-        while not first.exists() and run.poll() is None:
-            time.sleep(0.001)
-        victims = helpers(run.pid)
-        os.kill(victims[-1], signal.SIGKILL)
-        begun = time.monotonic()
-        code = run.wait(timeout=60)
-        seconds = time.monotonic() - begun
-        lines = (folder / "killed.err").read_text().splitlines()
-        left = [pid for pid in victims if Path(f"/proc/{pid}").exists()]
-        kept = len(list(first.parent.glob("block-*.safetensors")))
-        written = (folder / "killed").exists() or (folder / "killed-out").exists()
+        said = {"ranks": options.ranks, "seconds": round(time.monotonic() - begun, 1)}
+        said |= killed(folder, options.ranks)
         again = started(folder, "killed", options.ranks).wait()
-        said = {
-            "ranks": options.ranks,
-            "seconds": round(whole, 1),
-            "said": [line for line in lines if "error" in line.lower() or "rank" in line],
-            "exit": code,
-            "seconds until it ended": round(seconds, 2),
-            "processes left": len(left),
-            "blocks kept": kept,
+        said |= {
             "of": options.blocks,
-            "half written": written,
             "again": again,
             "again said": (folder / "killed.err").read_text().splitlines()[-3:],
             "equal": again == 0 and digest(folder, "killed") == digest(folder, "whole"),
@@ -128,7 +132,8 @@ def main() -> int:
                            if line.startswith("rank ")],
         }  # fmt: skip
     sys.stdout.write(json.dumps(said) + "\n")
-    good = said["equal"] and code == 2 and not left and not written and seconds < 30
+    good = said["equal"] and said["exit"] == 2 and said["seconds until it ended"] < 30
+    good &= not said["processes left"] and not said["half written"]
     return int(not good)
 
 

@@ -57,9 +57,8 @@ def text(batches: int = 5, seq: int = 17) -> list[torch.Tensor]:
     return [torch.randint(3, 97, (1 + i % 2, seq), generator=generator) for i in range(batches)]
 
 
-def main() -> int:
-    out = Path(sys.argv[1])
-    sizes = SIZES | (json.loads(sys.argv[2]) if len(sys.argv) > 2 else {})
+def work(out: Path, sizes: dict[str, int]) -> None:
+    """All methods, as the rank that the environment names."""
     torch.set_num_threads(1)
     made = model(sizes["hidden"], sizes["layers"])
     batches = text(sizes["batches"], sizes["seq"])
@@ -79,8 +78,7 @@ def main() -> int:
     if ranks is None or ranks.rank == 0:
         save_file({key: t.contiguous() for key, t in found.items()}, out)
         sys.stdout.write(json.dumps({"times": times, "ranks": [s._asdict() for s in spent]}) + "\n")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    work(Path(sys.argv[1]), SIZES | (json.loads(sys.argv[2]) if len(sys.argv) > 2 else {}))

@@ -21,6 +21,8 @@ class Config:
     """This seed is refused."""
     fatal: Path | None = None
     """A folder: the first worker that runs the seed of a file in it dies, and removes the file."""
+    held: Path | None = None
+    """A file: the run of a seed waits while `hold-SEED` lies beside it."""
     pause: float = 0.0
 
 
@@ -37,5 +39,7 @@ def run(config: Config, progress: object) -> Result:
     if config.fatal is not None and (mark := config.fatal.parent / f"die-{config.seed}").exists():
         mark.unlink()
         os.kill(os.getpid(), signal.SIGKILL)
+    while config.held is not None and (config.held.parent / f"hold-{config.seed}").exists():
+        time.sleep(0.02)
     time.sleep(config.pause)
     return Result(config, config.scale * config.seed / 3)
