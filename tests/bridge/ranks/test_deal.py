@@ -55,7 +55,8 @@ def test_statistics_add_field_by_field(statistic, generator):
 )
 def test_what_is_poured_is_refilled_bit_for_bit(dtype, generator):
     whole = torch.randint(0, 2, (3, 5), generator=generator).to(dtype)
-    held = {"a": whole.mT, "b": whole[:0], "c": whole[0, 0]}
+    whole[0, 0], whole[-1, -1] = 0, 1  # so that the first bytes are not the last tensor's too
+    held = {"a": whole.mT, "b": whole[:0], "c": whole[-1, -1], "d": whole[1:]}
     held["none"] = torch.from_numpy(np.zeros(0))
     content, found = refilled(*poured({"x": [0.1, None]}, held))
     assert content == {"x": [0.1, None]}
