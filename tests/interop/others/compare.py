@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from safetensors.torch import load_file
+from safetensors.numpy import load_file
 
 EPSILON = 0.1
 FLOAT32 = 1e-4
@@ -19,7 +18,7 @@ FLOAT32 = 1e-4
 than a hundred times that, which `control` checks."""
 
 
-def reference(folder: Path) -> dict[str, torch.Tensor]:
+def reference(folder: Path) -> dict[str, np.ndarray]:
     """The tensors that export.py wrote."""
     return load_file(folder / "reference.safetensors")
 
@@ -30,23 +29,23 @@ def alpha(pattern: np.ndarray) -> np.ndarray:
     return np.tril(pattern).sum(-2) / (seq - np.arange(seq))
 
 
-def control(expected: dict[str, torch.Tensor]) -> None:
+def control(expected: dict[str, np.ndarray]) -> None:
     """The uncompressed model's logits must be told from the compressed one's."""
-    off = _relative(expected["before"].numpy(), expected["operators"].numpy())
+    off = _relative(expected["before"], expected["operators"])
     if off < 100 * FLOAT32:
         sys.exit(f"control: the compression moves logits by {off:.1e} only")
 
 
 def report(
-    tool: str, found: dict[str, Any], expected: dict[str, torch.Tensor], limit: float
+    tool: str, found: dict[str, Any], expected: dict[str, np.ndarray], limit: float
 ) -> None:
     """Print a JSON line of relative differences; exit with an error where one is above `limit`."""
     control(expected)
     line: dict[str, Any] = {"tool": tool, "limit": limit}
     for name, value in found.items():
-        line[name] = _relative(np.asarray(value), expected[name].numpy())
+        line[name] = _relative(np.asarray(value), expected[name])
     if "alpha" in found:
-        ours, theirs = expected["alpha"].numpy() > EPSILON, np.asarray(found["alpha"]) > EPSILON
+        ours, theirs = expected["alpha"] > EPSILON, np.asarray(found["alpha"]) > EPSILON
         line["sinks"] = [int(ours.sum()), int(theirs.sum()), int((ours & theirs).sum())]
     sys.stdout.write(json.dumps(line) + "\n")
     if any(not line[name] <= limit for name in found):

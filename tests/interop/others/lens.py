@@ -17,7 +17,7 @@ def main(folder: Path) -> None:
     expected = reference(folder)
     model = TransformerBridge.boot_transformers(str(folder / "dense"), device="cpu")
     with torch.no_grad():
-        logits, cache = model.run_with_cache(expected["ids"])
+        logits, cache = model.run_with_cache(torch.from_numpy(expected["ids"]))
     layers = range(model.cfg.n_layers)
     streams = [cache["blocks.0.hook_resid_pre"]]
     streams += [cache[f"blocks.{layer}.hook_resid_post"] for layer in layers]

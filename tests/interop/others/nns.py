@@ -26,7 +26,7 @@ def main(folder: Path) -> None:
     )
     blocks = model.model.layers
     streams, patterns = [], []
-    with torch.no_grad(), model.trace(expected["ids"]):
+    with torch.no_grad(), model.trace(torch.from_numpy(expected["ids"])):
         streams = list().save()
         patterns = list().save()
         streams.append(blocks[0].input)

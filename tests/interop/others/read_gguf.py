@@ -23,7 +23,7 @@ def main(folder: Path) -> None:
         os.environ["CTR_CACHE"] = cache
         found = load(str(folder / "dense.gguf"))
         with torch.no_grad():
-            logits = found.model(input_ids=expected["ids"]).logits.numpy()
+            logits = found.model(input_ids=torch.from_numpy(expected["ids"])).logits.numpy()
     dense = dict(load(str(folder / "dense")).model.named_parameters())
     same = sum(torch.equal(p, dense[name]) for name, p in found.model.named_parameters())
     sys.stdout.write(f"{same} of {len(dense)} parameters equal bit for bit\n")
