@@ -36,9 +36,7 @@ def control(expected: dict[str, np.ndarray]) -> None:
         sys.exit(f"control: the compression moves logits by {off:.1e} only")
 
 
-def report(
-    tool: str, found: dict[str, Any], expected: dict[str, np.ndarray], limit: float
-) -> None:
+def report(tool: str, found: dict[str, Any], expected: dict[str, np.ndarray], limit: float) -> None:
     """Print a JSON line of relative differences; exit with an error where one is above `limit`."""
     control(expected)
     line: dict[str, Any] = {"tool": tool, "limit": limit}
