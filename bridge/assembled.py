@@ -18,12 +18,12 @@ from transformers.modeling_utils import remove_tied_weights_from_state_dict
 from bridge import adapter, manifest
 from bridge.card import write_card
 from bridge.checkpoint import Form, base_of, checked, whole_folder
-from bridge.compress import Shards
 from bridge.fold import folded
 from bridge.manifest import content_hash, count
 from bridge.opened import closed
 from bridge.packed import achieved, packed, root, specs, state
 from bridge.quantizer import PackedConfig
+from bridge.seams import Shards
 from bridge.sites import operators, place, show, standing
 from bridge.toggle import swap
 from bridge.written import Layout, Written

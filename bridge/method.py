@@ -44,3 +44,7 @@ class ComponentMethod(Protocol):
         The linear's bias stays under a LinearOperator; an Affine brings another.
         """
         ...
+
+
+AnyMethod = Method | ComponentMethod | Mapping[str, Method]
+"""One for all linears, one for whole components, or one a linear, by name."""

@@ -10,8 +10,8 @@ from experiments.report import Section
 from experiments.settings import BadOption, Budget, Reading, Sizes
 
 if TYPE_CHECKING:  # torch is imported when the question is asked, not for --help
-    from bridge.compress import AnyMethod
     from bridge.compression import Compression
+    from bridge.method import AnyMethod
     from bridge.ranks import TorchRanks
     from experiments.measure import Effect, Material
     from mech.load import Loaded

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from bridge import compress as driver
+from bridge import walk
 from bridge.compress import compress, compressed
 from bridge.compression import restore
 from bridge.methods import METHODS
@@ -72,13 +72,13 @@ def assert_untouched(model, before):
 def test_what_is_carried_is_what_a_full_pass_would_give(model, batches, monkeypatch):
     """Inputs of every compressed linear's block, as the driver saw them, against a whole pass."""
     carried = []
-    watch = driver.watch
+    watch = walk.watch
 
     def spy(block, here, statistics, stream, *rest):
         carried.append([resid.clone() for resid in stream])
         return watch(block, here, statistics, stream, *rest)
 
-    monkeypatch.setattr(driver, "watch", spy)
+    monkeypatch.setattr(walk, "watch", spy)
     compress(model, Wanda(), batches)
     assert len(carried) == 3
     for layer, block in enumerate(blocks(model)):

@@ -114,7 +114,7 @@ GROUPS = (
           "Names are like `layers.3.self_attn.q_proj`; the message gives the nearest. `ctr "
           "compress MODEL --select 'layers.0.*'` takes a block.",
           (r"bridge/(sites|component|heads|toggle|fused|fold|opened|edit|watch|sink_tokens|"
-           r"protected|compress|blockwise)\.py",
+           r"protected|compress|work|walk|blockwise)\.py",
            r"experiments/(blockwise|where|variants|toggles|tags_kept)\.py")),
     Group("A method's own options",
           "A value lies outside what the method is defined for, or the method cannot do what is "
