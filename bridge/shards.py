@@ -37,12 +37,20 @@ class Shards:
 
     The result after any number of kills is that of a run that was never killed, bit by bit.
     `tell` hears of a file that was damaged and of a block that is therefore done again; it is
-    `warnings.warn` unless another is given.
+    `warnings.warn` unless another is given. A folder that another process writes to is refused;
+    with `wait`, as a cache needs it, waited for: what that process has done is then read.
     """
 
-    def __init__(self, folder: Path | str, tell: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path | str,
+        tell: Callable[[str], None] | None = None,
+        *,
+        wait: bool = False,
+    ) -> None:
         self.folder = Path(folder).absolute()
         self._tell = tell or (lambda message: warnings.warn(message, stacklevel=4))
+        self._wait = wait
         self._run = ""
 
     @contextmanager
@@ -58,13 +66,13 @@ class Shards:
         """Inside, the folder is this run's: made for it, or left by one like it.
 
         Raises BadInput, one line, where it belongs to a run that would give other bytes, where
-        it holds other files and no run, and while another process writes to it; OSError where
-        the disk refuses.
+        it holds other files and no run, and, unless it waits, while another process writes to
+        it; OSError where the disk refuses.
         """
         run = fingerprint(model, method, batches, select=select, token_weights=token_weights)
         with _clear(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        with _alone(self.folder):
+        with _alone(self.folder, self._wait):
             with _clear(self.folder):
                 self._claim(run)
                 for left in self.folder.glob(f"*{PARTIAL}"):
@@ -181,12 +189,12 @@ def _digest(content: str, held: Mapping[str, Tensor]) -> str:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(folder: Path, wait: bool) -> Iterator[None]:
     """No other process is in here; the kernel lets go of the lock of one that was killed."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             raise BadInput(f"another process is writing to {folder}: wait for it") from error
         yield

@@ -34,7 +34,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE / "experiments"), str(HERE / "experiments" / "sweeping")]
 CTR = [sys.executable, "-c", "from experiments.cli import main; main()"]
 FAULTS = ("driver", "worker", "disk")
-SMALL_DISK = 16 * 2**20
+SMALL_DISK = 16 * 2**20  # and for models, whose compressed blocks are kept there too, four times
 
 
 class Sweep:
@@ -49,6 +49,7 @@ class Sweep:
     def start(self, limit: int | None = None) -> subprocess.Popen[bytes]:
         """Ask. `limit`: bytes that a file may grow to, for a disk that is full."""
         given = os.environ | {"CTR_STORE": str(self.store), "PYTHONPATH": _path()}
+        given |= {"CTR_CACHE": str(self.folder / "cache")}  # nothing is found ready
         self.log.write_bytes(b"")
         with self.log.open("ab") as log:
             return subprocess.Popen(
@@ -85,10 +86,10 @@ def _path() -> str:
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path) -> Iterator[bool]:
-    """`folder` as a disk of 16 MiB; False where it may not be mounted."""
+def small_disk(folder: Path, size: int) -> Iterator[bool]:
+    """`folder` as a disk of `size` bytes; False where it may not be mounted."""
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "tmpfs", str(folder)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     mounted = os.geteuid() == 0 and subprocess.run(command, capture_output=True).returncode == 0
     try:
         yield mounted
@@ -209,7 +210,8 @@ def main() -> int:
         if code := ended(alone.start(), 36_000):
             sys.exit(f"exit code {code}: {alone.log.read_text()[-2000:]}")
         usual = time.monotonic() - begun
-        with small_disk(folder / "small") as mounted:
+        size = 4 * SMALL_DISK if asked.models else SMALL_DISK
+        with small_disk(folder / "small", size) as mounted:
             sweep = Sweep(folder / "small", words, asked.jobs)
             said = disturbed(sweep, asked.runs, random.Random(asked.seed), mounted)
             expected, found = alone.sums(), sweep.sums()

@@ -69,7 +69,8 @@ def intervened(
             methods,
             batches,
             select=select,
-            shards=Shards(folder, progress.say),
+            # Runs of a sweep may ask for the same compression at the same time.
+            shards=Shards(folder, progress.say, wait=True),
             advance=advance,
         )
     try:

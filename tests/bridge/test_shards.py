@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import resource
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -260,6 +262,29 @@ def test_two_runs_do_not_share_a_folder_at_once(llama, batches, tmp_path):
     ):
         compress(llama, Wanda(), batches, shards=Shards(tmp_path))
     compress(llama, Wanda(), batches, shards=Shards(tmp_path))
+
+
+def test_a_cache_waits_for_who_writes_it(llama, batches, tmp_path, monkeypatch):
+    """Another process holds the folder, writes, and ends: the same bytes are read, none written."""
+    restore(llama, compress(llama, Wanda(), batches, shards=Shards(tmp_path / "done")))
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    program = """if True:
+        import fcntl, os, shutil, sys, time
+        held = os.open(sys.argv[2], os.O_RDONLY)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        print("held", flush=True)
+        time.sleep(0.5)
+        shutil.copytree(sys.argv[1], sys.argv[2], dirs_exist_ok=True)
+    """
+    command = [sys.executable, "-c", program, str(tmp_path / "done"), str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        shards = Shards(folder, wait=True)
+        monkeypatch.setattr(shards, "write", pytest.fail)
+        compress(llama, Wanda(), batches, shards=shards)
+    assert other.returncode == 0
 
 
 def test_what_a_kill_left_half_written_is_removed(llama, batches, tmp_path):
