@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 from experiments.provenance import sha256_text
 
+# Another text on Python 3.11 than later: numpy.distutils is installed up to there.
 LIBRARIES = ("numpy", "scipy", "torch")
 SHORTEST = 400  # characters; shorter strings are mostly signatures
 ENOUGH = 1_200_000  # characters in all, several times what any experiment here reads
