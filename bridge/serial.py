@@ -168,8 +168,11 @@ def _slot(dtype: str, shape: Sequence[int]) -> tuple[torch.dtype, tuple[int, ...
     if dtype not in _DTYPES:
         raise TypeError(dtype)
     found: torch.dtype = getattr(torch, dtype)
-    sizes = tuple(int(size) for size in shape)
-    if any(size < 0 for size in sizes) or math.prod(sizes) > _MOST:
+    sizes = tuple(shape)
+    # Each by itself too: a nought beside it hides a size that no tensor has from the product.
+    if any(type(size) is not int or not 0 <= size <= _MOST for size in sizes):
+        raise ValueError(shape)
+    if math.prod(sizes) > _MOST:
         raise ValueError(shape)
     return found, sizes
 

@@ -99,9 +99,9 @@ def _read(name: str, folder: Path | None) -> list[Item]:
 
 def _item(row: dict, ending: str) -> Item:
     choices = tuple(f" {choice}" for choice in row["choices"])
-    gold = int(row["gold"])
-    if not 0 <= gold < len(choices):
-        raise ValueError(f"gold {gold} of {len(choices)} choices")
+    gold = row["gold"]
+    if type(gold) is not int or not 0 <= gold < len(choices):
+        raise ValueError(f"gold {gold!r} of {len(choices)} choices")
     return Item(row["query"] + ending, choices, gold)
 
 
