@@ -22,6 +22,8 @@ from experiments.settings import BadOption
 _NOT_ASKED = {"platform", "commit"}
 # Options for what a run writes or goes on from: asked again, it keeps nothing and begins anew.
 _KEPT = {"save", "into", "shards", "state", "certificate"}
+# What a run tells of itself beside its answer: how long it took, and what it left on the disk.
+_OF_THE_RUN = {"seconds", "prover_seconds", "checker_seconds", "stored"}
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def main(config: Config) -> int:
     question = _moved(restored(module.Config, stored.config), config.at)
     with _cache(config.fresh):
         result = serial.plain(module.run(question, say))
-    numbers, found = compared(stored.answer, _part(result, stored.answer))
+    numbers, found = compared(answered(stored.answer), answered(_part(result, stored.answer)))
     inputs = list(differences(_content(stored.inputs), _content(result["inputs"]), "inputs"))
     for one in (inputs + found)[: config.shown]:
         sys.stdout.write(f"{one.place}: {one.before} before, {one.now} now\n")
@@ -98,6 +100,13 @@ def _cache(fresh: bool) -> Iterator[None]:
 def compared(before: Any, now: Any) -> tuple[int, list[Difference]]:
     """How many values `before` has, and where `now` has another; NaN equals NaN."""
     return sum(1 for _ in _leaves(before)), list(differences(before, now))
+
+
+def answered(result: Any) -> Any:
+    """What a run says of the question: all but its times and the bytes that it wrote."""
+    if isinstance(result, dict):
+        return {k: answered(v) for k, v in result.items() if k not in _OF_THE_RUN}
+    return [answered(item) for item in result] if isinstance(result, list) else result
 
 
 def differences(before: Any, now: Any, place: str = "") -> Iterator[Difference]:

@@ -28,6 +28,29 @@ def test_the_same_numbers(here, run):
         assert "all the same, bit for bit" in done.stdout
 
 
+def test_a_compression_that_was_saved_is_the_same_again(here, model, tmp_path):
+    """Its seconds are never the same, and what was written is not written again."""
+    text = tmp_path / "a.txt"
+    text.write_text(" ".join(ENGLISH[2:]) * 60)
+    sizes = ("--calibration", 2, "--windows", 2, "--sequences", 2, "--context", 32)
+    words = (model, "saved", "--method", "wanda", "--text", text, *sizes, "--out", "run")
+    done = here("compress", *words)
+    assert done.returncode == 0, done.stderr
+    stored = json.loads((tmp_path / "run" / "result.json").read_text())["result"]
+    assert stored["stored"] is not None
+    assert stored["weights"]["seconds"] > 0
+    done = here("rerun", "run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    file = tmp_path / "run" / "result.json"
+    whole = json.loads(file.read_text())
+    whole["result"]["weights"]["kept"] += 1
+    file.write_text(json.dumps(whole))
+    done = here("rerun", "run")
+    assert done.returncode == 1
+    assert "weights.kept" in done.stdout
+    assert "1 not the same" in done.stdout
+
+
 def test_a_number_that_differs_in_its_last_bit_is_named(here, run):
     file = run / "result.json"
     stored = json.loads(file.read_text())
