@@ -40,7 +40,7 @@ def spill(target: Target, on_disk: bool, ranks: "TorchRanks | None") -> Path | N
 
 def compressed(model: "nn.Module", shards: Path | None) -> AbstractContextManager[None]:
     """Inside, a model on disk runs compressed; one in memory does so anyway."""
-    from bridge.assembled import worn
+    from bridge.dressed import worn
     from bridge.shards import Shards
     from mech.ondisk import on_disk
 

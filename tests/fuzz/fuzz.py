@@ -57,13 +57,14 @@ def _one(name: str, seconds: int, seed: int) -> int:
     instrumented: Any = vars(atheris)["instrument_imports"]  # it has no types
     with instrumented(include=["bridge", "mech", "toy", "experiments"]):
         import targets
+        from target import digest, guarded
 
         target = targets.TARGETS[name]
         folder = Path(tempfile.mkdtemp(prefix=f"fuzz-{name}-", dir=_memory()))
         run, seeds = target.make(folder)
-        guarded = targets.guarded(run)
+        answered = guarded(run)
         for data in seeds:  # what is imported late is instrumented too
-            guarded(data)
+            answered(data)
     warnings.simplefilter("ignore")
     held = [found.read_bytes() for found in (SEEDS / name).glob("*")] if SEEDS.is_dir() else []
     soft = _memory_now() + BOMB
@@ -81,13 +82,13 @@ def _one(name: str, seconds: int, seed: int) -> int:
         busy = time.process_time()
         signal.setitimer(signal.ITIMER_PROF, HANG)
         try:
-            guarded(data)
+            answered(data)
         except BaseException as error:
             where = _where(error)
             if where not in seen:
                 seen.add(where)
                 said["found"] += 1
-                place = SEEDS / name / targets.digest(data)
+                place = SEEDS / name / digest(data)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(data)
                 sys.stderr.write(f"{name} {place.name}: {type(error).__name__}: {error} {where}\n")
@@ -103,7 +104,7 @@ def _one(name: str, seconds: int, seed: int) -> int:
     corpus = folder / "corpus"
     corpus.mkdir()
     for data in [*seeds, *held]:
-        (corpus / targets.digest(data)).write_bytes(data)
+        (corpus / digest(data)).write_bytes(data)
     longest = 4 * max(map(len, [*seeds, *held]))
     flags = [f"-seed={seed}", f"-max_len={longest}", "-verbosity=0", "-rss_limit_mb=0"]
     atheris.Setup([name, str(corpus), *flags], test, custom_mutator=mutate)
@@ -113,6 +114,7 @@ def _one(name: str, seconds: int, seed: int) -> int:
 
 def _replay(changes: int, seed: int) -> int:
     import targets
+    from target import guarded
 
     warnings.simplefilter("ignore")
     signal.signal(signal.SIGPROF, _hung)
@@ -120,14 +122,14 @@ def _replay(changes: int, seed: int) -> int:
     for name, target in targets.TARGETS.items():
         with tempfile.TemporaryDirectory(dir=_memory()) as made:
             run, seeds = target.make(Path(made))
-            guarded, rng = targets.guarded(run), random.Random(f"{name} {seed}")
+            answered, rng = guarded(run), random.Random(f"{name} {seed}")
             held = [file.read_bytes() for file in sorted((SEEDS / name).glob("*"))]
             changed = (target.mutate(seeds[i % len(seeds)], rng) for i in range(changes))
             for data in (*seeds, *held, *changed):
                 said["runs"] += 1
                 signal.setitimer(signal.ITIMER_PROF, HANG)
                 try:
-                    guarded(data)
+                    answered(data)
                 except (Exception, Hung) as error:
                     said["wrong"].setdefault(name, f"{_where(error)}: {error}; {data!r}"[:500])
                 finally:

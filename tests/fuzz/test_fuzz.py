@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import target
 import targets
 
 from mech.errors import BadInput
@@ -37,7 +38,7 @@ def test_a_file_that_is_whole_is_read(name, tmp_path):
     """What refuses everything would pass above."""
     run, seeds = targets.TARGETS[name].make(tmp_path)
     run(seeds[0])
-    with pytest.raises(targets.allowed()):
+    with pytest.raises(target.allowed()):
         run(seeds[0][: len(seeds[0]) // 2])
 
 
@@ -45,7 +46,7 @@ def test_anything_else_goes_through():
     def faulty(data: bytes) -> None:
         raise BadInput("its own") if data else KeyError("a fault")
 
-    guarded = targets.guarded(faulty)
+    guarded = target.guarded(faulty)
     guarded(b"x")
     with pytest.raises(KeyError):
         guarded(b"")

@@ -23,7 +23,7 @@ from bridge.methods.oats import OATS
 from bridge.rank_shards import RankShards
 from bridge.ranks import RankGone
 from bridge.shards import Shards
-from experiments import together
+from experiments.joined import MEETING, joined
 from experiments.rank import DIE_WITH_PARENT
 
 LOST = 3
@@ -33,7 +33,7 @@ LOST = 3
 def group(meeting: Path, size: int, task: Callable[[], None]) -> list[int]:
     """The exit codes of so many ranks, or of one process without any; -9: killed."""
     names = [{"RANK": str(rank), "WORLD_SIZE": str(size)} for rank in range(size)]
-    common = {together.MEETING: str(meeting), "GLOO_SOCKET_IFNAME": "lo"}
+    common = {MEETING: str(meeting), "GLOO_SOCKET_IFNAME": "lo"}
     pids = [_forked(task, common | name if size > 1 else {}) for name in names]
     return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
 
@@ -65,7 +65,7 @@ def keep(folder: Path, sizes: dict[str, int], *, die: bool) -> None:
         if die and os.environ["RANK"] == "1" and name.startswith("layers.1."):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    with together._joined("cpu") as ranks:
+    with joined("cpu") as ranks:
         shards = RankShards(Shards(folder), ranks)
         method = OATS(iterations=10)
         compress(made, method, batches, shards=shards, ranks=ranks, advance=advance)

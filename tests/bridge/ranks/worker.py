@@ -28,6 +28,7 @@ from bridge.methods.wanda import Wanda
 from bridge.serial import tensors
 from bridge.sites import operators
 from experiments import together
+from experiments.joined import joined
 
 METHODS: dict[str, Any] = {
     "magnitude": Magnitude(),
@@ -63,8 +64,8 @@ def work(out: Path, sizes: dict[str, int]) -> None:
     made = model(sizes["hidden"], sizes["layers"])
     batches = text(sizes["batches"], sizes["seq"])
     found, times = {}, {}
-    joined = together._joined("cpu") if together.torchrun() > 1 else nullcontext()
-    with joined as ranks:
+    group = joined("cpu") if together.torchrun() > 1 else nullcontext()
+    with group as ranks:
         for name, method in METHODS.items():
             begun = time.monotonic()
             done = compress(made, method, batches, ranks=ranks)
