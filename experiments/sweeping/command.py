@@ -3,26 +3,24 @@
 import contextlib
 import json
 import os
-import platform
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
-from rich.table import Table
 
 from experiments import serial, store
 from experiments.presets import Preset
-from experiments.progress import Progress, paper
+from experiments.progress import Progress
 from experiments.settings import BadOption, within
-from experiments.sweeping import ahead, kept, plan, rows, slurm
+from experiments.sweeping import ahead, folder, kept, plan, slurm
 from experiments.sweeping.local import Local
 from experiments.sweeping.plan import Plan
 
-SWEEP, FAILED, LOG = "sweep.json", "failed.json", "workers.log"
+LOG = "workers.log"
 INTERRUPTED = 130
 
 
@@ -73,17 +71,17 @@ def main(config: Config) -> int:
     if config.engine != "ray" and (config.num_gpus or config.address != "local"):
         raise BadOption("--num-gpus, --address: only with --engine ray")
     if config.show and not config.experiment:
-        return _show(config.out)
+        return folder.show(config.out)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(config.threads)  # workers inherit it
     found = plan.planned(
         config.experiment, config.preset, config.grid, config.grid_file, config.threads
     )
     if config.show:
-        _own(config.out, found)
-        _rows(config, found, store.store_path(), Progress(sys.stderr))
-        return _show(config.out)
-    _claim(config.out, found)
+        folder.own(config.out, found)
+        folder.write(config.out, found, store.store_path(), Progress(sys.stderr))
+        return folder.show(config.out)
+    folder.claim(config.out, found)
     if config.engine == "slurm":
         return slurm.write(config.out, config.jobs, sys.argv[1:])
     return _ask(config, found)
@@ -106,13 +104,13 @@ def _ask(config: Config, found: Plan) -> int:
     except KeyboardInterrupt:
         progress.say("interrupted; what was answered is kept, the same command goes on")
         if not config.part:
-            _rows(config, found, path, progress)
+            folder.write(config.out, found, path, progress)
         return INTERRUPTED
     if not config.part:
-        _rows(config, found, path, progress)
+        folder.write(config.out, found, path, progress)
     told = [{"point": found.points[i], **failed[i]} for i in sorted(failed)]
-    failures = config.out / (f"{path.stem}-{FAILED}" if config.part else FAILED)
-    _whole(failures, serial.dumps(told))
+    failures = config.out / (f"{path.stem}-{folder.FAILED}" if config.part else folder.FAILED)
+    folder.whole(failures, serial.dumps(told))
     for i in sorted(failed):
         progress.say(f"failed: {found.told(i)}: {failed[i]['failed']}")
     if failed:
@@ -188,78 +186,3 @@ def _adopt(out: Path, path: Path, hashes: Sequence[str]) -> None:
         missing = [key for key in hashes if key not in answered]
         if missing and other != path:
             kept.adopt(path, other, missing)
-
-
-def _claim(out: Path, found: Plan) -> None:
-    """The folder, for this experiment; the grid may have grown.
-
-    Raises:
-        BadOption: it holds another sweep, or files that no sweep wrote.
-    """
-    _own(out, found)
-    note = {"asked": found.asked, "axes": found.axes, "runs": len(found.jobs)}
-    out.mkdir(parents=True, exist_ok=True)
-    _whole(out / SWEEP, serial.dumps(note))
-
-
-def _own(out: Path, found: Plan) -> None:
-    """Raises BadOption where the folder holds another sweep, or files that no sweep wrote."""
-    # What begins with a dot is being written, perhaps by another node's first moment.
-    if out.is_dir() and any(not file.name.startswith(".") for file in out.iterdir()):
-        if not (out / SWEEP).is_file():
-            raise BadOption(f"--out {out} holds files that no sweep wrote; choose another folder")
-        before = json.loads((out / SWEEP).read_text(encoding="utf-8")).get("asked")
-        if before != found.asked:
-            raise BadOption(f"--out {out} holds a sweep of {before}; choose another folder")
-
-
-def _rows(config: Config, found: Plan, path: Path, progress: Progress) -> None:
-    """Write the rows of all points that are answered, in the order of the grid."""
-    hashes = [job.hash for job in found.jobs]
-    answered = kept.known(path, hashes)
-    there = [i for i, key in enumerate(hashes) if key in answered]
-
-    def every() -> Iterator[tuple[dict[str, Any], str, store.Row]]:
-        runs = kept.runs(path, [answered[hashes[i]] for i in there])
-        for i, row in zip(there, runs, strict=True):
-            yield found.points[i], hashes[i], row
-
-    if not there and not config.out.is_dir():
-        raise BadOption(f"--show: nothing of {found.asked} is answered yet")
-    config.out.mkdir(parents=True, exist_ok=True)
-    count = rows.write(config.out, found.axes, every())
-    progress.say(f"{count} of {len(hashes)} runs in {config.out / rows.CSV} and {rows.JSON}")
-
-
-def _show(out: Path) -> int:
-    """Print rows.csv as a table; what failed last is said below it."""
-    import csv
-
-    file = out / rows.CSV
-    if not file.is_file():
-        raise BadOption(f"--show: no {file}; give a sweep's --out, or the sweep's own command")
-    with file.open(encoding="utf-8", newline="") as handle:
-        lines = csv.reader(handle)
-        table = Table(*next(lines), box=None)
-        for line in lines:
-            table.add_row(*(_short(cell) for cell in line))
-    console = paper()
-    console.print(table)
-    if (out / FAILED).is_file():
-        for one in json.loads((out / FAILED).read_text(encoding="utf-8")):
-            console.print(f"failed: {plan.told(one['point'])}: {one['failed']}")
-    return 0
-
-
-def _short(cell: str) -> str:
-    try:
-        return f"{float(cell):.6g}" if "." in cell else cell
-    except ValueError:
-        return cell
-
-
-def _whole(file: Path, text: str) -> None:
-    # Nodes share the folder, and their processes may have the same numbers.
-    partial = file.with_name(f".{file.name}.partial-{platform.node()}-{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(file)
