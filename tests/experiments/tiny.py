@@ -13,13 +13,13 @@ ENGLISH = [*WORDS, "the", "of", "a", "and", "is"]
 """With some that every text has."""
 
 
-def tiny_llama(folder: Path, words: Sequence[str] = WORDS, room: int = 80) -> None:
-    """Write a model of two blocks, made for `room` tokens, as save_pretrained does."""
+def tiny_llama(folder: Path, words: Sequence[str] = WORDS, room: int = 80, blocks: int = 2) -> None:
+    """Write a model of `blocks` blocks, made for `room` tokens, as save_pretrained does."""
     torch.manual_seed(0)
     settings = LlamaConfig(
         hidden_size=32,
         intermediate_size=48,
-        num_hidden_layers=2,
+        num_hidden_layers=blocks,
         num_attention_heads=4,
         num_key_value_heads=2,
         vocab_size=len(words),
