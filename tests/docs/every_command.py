@@ -3,8 +3,8 @@
 Each page has a folder of its own, where its lines run in the order in which they stand, each in a
 process that is forked from this one (what it imports takes ten times as long as the work). What is
 changed of a line, and which lines are not run, is in `cuts.py` and nowhere else: `smollm2` is a
-tiny model, options that cost are small. One row of JSON a line of a page; the counts at the end; exit
-code 1 where a line failed. `--write` keeps, of each page, the cheapest line in `quick.json`, which
+tiny model, options that cost are small. One row of JSON a line of a page; the counts at the end;
+exit code 1 where a line failed. `--write` keeps, of each page, the cheapest line in `quick.json`, which
 `test_every_command.py` runs in CI.
 """
 
@@ -13,6 +13,7 @@ import collections
 import dataclasses
 import gzip
 import importlib
+import importlib.util
 import json
 import os
 import random
@@ -304,8 +305,6 @@ def asked(
     pages: list[Path], only: Callable[[Line], bool] = lambda line: True
 ) -> Iterator[dict[str, Any]]:
     """A row for every line of the pages that `only` lets through."""
-    import importlib.util  # noqa: F401
-
     import torch
 
     torch.set_num_threads(1)
@@ -367,6 +366,8 @@ def needs(words: list[str]) -> str:
         if rest and rest[0] not in cli.GROUPS and not rest[0].startswith("-"):
             return "no whole line: a group of commands"
         return ""
+    if name == "compress" and rest[:1] == ["--on-disk"]:
+        return "a sentence names an option, which wants to know where to"
     if not rest and name in ("compare", "report", "verify", "rerun", "sweep"):
         return "a sentence names a command that takes a run, a folder or an experiment"
     return ""
