@@ -72,6 +72,7 @@ def run(config: Config, progress: Progress) -> Result:
 
     config.target.check()
     roster.refuse(config.method, config.budget)
+    roster.refuse_ranks(config.method, max(config.ranks, together.torchrun()))
     device = config.reading.device
     with together.ranks(__name__, config, config.ranks, progress, device) as ranks:
         return _run(config, progress, ranks)

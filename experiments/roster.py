@@ -22,6 +22,8 @@ WITHOUT_LOW_RANK = frozenset(
     {"magnitude", "wanda", "sparsegpt", "sparse-only", "rounding", "gptq", "a3", SINK_HEADS}
 )
 """What they leave cannot be saved as an adapter."""
+COMPONENTS = frozenset({"a3", SINK_HEADS, *PROTECTED})
+"""They replace whole components, which ranks do not share."""
 EPSILON = 0.3  # a head whose first token passes this in 90% of the windows is a sink head
 
 
@@ -70,6 +72,14 @@ def refuse(name: str, budget: Budget) -> None:
         build(PROTECTED[name], budget)
     else:
         build(name, budget)
+
+
+def refuse_ranks(name: str, ranks: int) -> None:
+    """Raises BadOption where several ranks are asked for what they do not share."""
+    if ranks > 1 and name in COMPONENTS:
+        raise BadOption(
+            f"--ranks {ranks}: {name} replaces whole components, which ranks do not share; use one"
+        )
 
 
 def fitted(

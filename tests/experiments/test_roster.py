@@ -18,7 +18,8 @@ from bridge.patterns import exact
 from bridge.quantizers import MXINT, RoundToNearest
 from bridge.sites import operators
 from experiments import compress, roster
-from experiments.settings import BadOption, Budget
+from experiments.progress import Progress
+from experiments.settings import BadOption, Budget, Reading
 from mech.errors import BadInput
 
 
@@ -126,3 +127,19 @@ def test_unknown_names_and_empty_budgets_are_refused():
     for sparsity in (0.0, 1.0, -0.5):
         with pytest.raises(BadInput, match="not in"):
             build("rounding", Budget(sparsity=sparsity))
+
+
+@pytest.mark.parametrize("name", sorted(roster.COMPONENTS))
+def test_ranks_of_a_component_method_are_refused_before_a_model_is_read(name, tmp_path):
+    reading = Reading(str(tmp_path / "no model"))
+    config = compress.Config(reading, name, ranks=2)
+    with pytest.raises(BadOption, match=f"--ranks 2: {name} replaces whole components"):
+        compress.run(config, Progress())
+
+
+def test_component_methods_are_known_by_name():
+    """A protected one stands before any of its base; sink heads are told the model's."""
+    assert set(COMPONENT_METHODS) <= roster.COMPONENTS
+    assert not roster.COMPONENTS & set(METHODS)
+    roster.refuse_ranks("oats", 4)
+    roster.refuse_ranks("a3", 1)
