@@ -1,6 +1,7 @@
 """A grid: the product of axes, an axis being an option of an experiment and the values it takes."""
 
 import copy
+import dataclasses
 import difflib
 import itertools
 import json
@@ -8,7 +9,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 from experiments.restored import restored
 from experiments.settings import BadOption
@@ -99,8 +100,9 @@ def axes(kind: Any, base: dict[str, Any], given: Given) -> list[Axis]:
         BadOption: no such option, two of that name, a value that it cannot take, one twice.
     """
     found = [
-        Axis(place := _place(base, name), [_typed(kind, base, place, v) for v in values])
+        Axis(option.place, [option.typed(value) for value in values])
         for name, values in given.items()
+        for option in [_Option(kind, base, _place(base, name))]
     ]
     for axis in found:
         if len({json.dumps(value) for value in axis.values}) < len(axis.values):
@@ -166,16 +168,35 @@ def _place(base: dict[str, Any], name: str) -> str:
     raise BadOption(f"--grid {name}: no such option; {hint}")
 
 
-def _typed(kind: Any, base: dict[str, Any], place: str, value: Any) -> Any:
-    """The value in the type that the option has: the first reading that the Config takes."""
-    for candidate in _readings(value):
-        try:
-            restored(kind, placed(base, {place: candidate}))
-        except BadOption:
-            continue
-        return candidate
-    now = json.dumps(at(base, place))
-    raise BadOption(f"--grid {place}={value}: not a value of that option, as {now} is")
+class _Option:
+    """The field at a place of a Config, looked up once: every value of an axis is asked of it."""
+
+    def __init__(self, kind: Any, base: dict[str, Any], place: str) -> None:
+        *above, self.last = place.split(".")
+        self.place, self.now = place, at(base, place)
+        config = restored(kind, base)
+        self.chain = list(itertools.accumulate(above, getattr, initial=config))
+        self.above = above
+        hints = get_type_hints(type(self.chain[-1]), include_extras=True)
+        self.kind = hints[self.last]
+
+    def typed(self, value: Any) -> Any:
+        """The value in the type that the option has: the first reading that the Config takes."""
+        for candidate in _readings(value):
+            try:
+                self._placed(restored(self.kind, candidate))
+            except (BadOption, TypeError, ValueError, KeyError):
+                continue
+            return candidate
+        now = json.dumps(self.now)
+        raise BadOption(f"--grid {self.place}={value}: not a value of that option, as {now} is")
+
+    def _placed(self, value: Any) -> Any:
+        """The Config with it, which may refuse it (`__post_init__`)."""
+        names = [*self.above, self.last]
+        for owner, name in zip(reversed(self.chain), reversed(names), strict=True):
+            value = dataclasses.replace(owner, **{name: value})
+        return value
 
 
 def _readings(value: Any) -> Iterator[Any]:
