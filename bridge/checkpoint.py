@@ -6,6 +6,7 @@ packed: operators as they are stored (`bridge.packed`), read after `import bridg
 base+lora: the low-rank terms as a PEFT adapter, the rest dense (`bridge.adapter`).
 """
 
+import errno
 import fcntl
 import glob
 import json
@@ -29,7 +30,7 @@ from bridge.packed import achieved
 from bridge.quantizer import PackedQuantizer, configuration
 from bridge.sites import operators, show
 from bridge.toggle import swap
-from mech.disk import flush
+from mech.disk import as_the_system_says, flush
 from mech.errors import BadInput
 from mech.ondisk import on_disk
 from mech.quiet import quiet
@@ -245,9 +246,11 @@ def _forget_the_dead(partial: Path) -> None:
 @contextmanager
 def _clear_errors(folder: Path) -> Iterator[None]:
     try:
-        yield
+        with as_the_system_says():
+            yield
     except SafetensorError as error:
-        raise OSError(f"cannot write {folder}: {error}; nothing was left behind") from error
+        reason = f"cannot write {folder}: {error}; nothing was left behind"
+        raise OSError(errno.EIO, reason) from error
     except OSError as error:
         reason = error.strerror or str(error)
         raise OSError(

@@ -10,9 +10,13 @@ from typing import overload
 
 import torch
 from jaxtyping import Float
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from mech.disk import as_the_system_says
+from mech.errors import BadInput
+from mech.refusals import first_line
 
 PREFIX = "stream-"
 Stream = Float[Tensor, "_batch _seq d_model"]
@@ -23,7 +27,7 @@ class Spilled(Sequence[Stream]):
 
     Read by `pread` when they are asked for, bit for bit what was written, on the device they came
     from. The folder goes with this object; after a kill it is left in the one above. Raises
-    OSError where the disk refuses.
+    OSError where the disk refuses, and BadInput, naming the file, where one is gone or cut.
     """
 
     def __init__(self, above: Path, tensors: Iterable[Stream] = ()) -> None:
@@ -36,7 +40,8 @@ class Spilled(Sequence[Stream]):
     def append(self, tensor: Stream) -> None:
         """One more, which is on the disk and not in memory afterwards."""
         file = self._file(len(self))
-        save_file({"stream": tensor.detach().cpu().contiguous()}, file)
+        with as_the_system_says():
+            save_file({"stream": tensor.detach().cpu().contiguous()}, file)
         self._devices.append(tensor.device)
 
     def extend(self, tensors: Iterable[Stream]) -> None:
@@ -55,8 +60,15 @@ class Spilled(Sequence[Stream]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         number = range(len(self))[index]
-        with safe_open(self._file(number), framework="pt", backend="pread") as file:
-            return file.get_tensor("stream").to(self._devices[number])
+        where = self._file(number)
+        try:
+            with safe_open(where, framework="pt", backend="pread") as file:
+                return file.get_tensor("stream").to(self._devices[number])
+        except (SafetensorError, OSError) as error:
+            raise BadInput(
+                f"{where} is not what was written there ({first_line(error)}): leave the folder "
+                "alone while a run goes on, and start it again"
+            ) from error
 
     def __iter__(self) -> Iterator[Stream]:
         return (self[index] for index in range(len(self)))

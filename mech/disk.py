@@ -1,8 +1,12 @@
 """Bytes and names on the disk itself, before anything relies on them."""
 
 import os
-from contextlib import suppress
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 PARTIAL = ".partial"
 """What is appended to the name of a file that is being written, and may be half of one."""
@@ -37,3 +41,15 @@ def write_whole(file: Path, content: bytes) -> None:
             partial.unlink(missing_ok=True)
         raise
     flush(file.parent)
+
+
+@contextmanager
+def as_the_system_says() -> Iterator[None]:
+    """What safetensors says of a disk that refuses, as the OSError with the system's number."""
+    try:
+        yield
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
