@@ -16,7 +16,7 @@ from experiments.intervals import Interval, interval
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.report import Section
-from experiments.settings import SEEDS, Reading, Sizes, between, within
+from experiments.settings import SEEDS, BadOption, Reading, Sizes, between, within
 
 if TYPE_CHECKING:  # torch and jax are imported when the question is asked, not for --help
     from experiments.worlds_read import World
@@ -69,6 +69,9 @@ def run(config: Config, progress: Progress) -> Result:
     between("epsilon", config.epsilon, 0, 1)
     within("seeds", config.seeds, 2, 1000)
     within("larger-seeds", config.larger_seeds, 2, 100)
+    within("larger-steps", config.larger_steps, 20)
+    if config.larger_steps % 20:
+        raise BadOption(f"--larger-steps {config.larger_steps}: give a multiple of 20")
     within("seed", config.seed, 0, SEEDS)
     sizes = Sizes(1, 2, config.seq, config.sequences, config.seq)
     loaded = measure.loaded_model(config.reading, progress)

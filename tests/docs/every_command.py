@@ -4,8 +4,8 @@ Each page has a folder of its own, where its lines run in the order in which the
 process that is forked from this one (what it imports takes ten times as long as the work). What is
 changed of a line, and which lines are not run, is in `cuts.py` and nowhere else: `smollm2` is a
 tiny model, options that cost are small. One row of JSON a line of a page; the counts at the end;
-exit code 1 where a line failed. `--write` keeps, of each page, the cheapest line in `quick.json`, which
-`test_every_command.py` runs in CI.
+exit code 1 where a line failed. `--write` keeps, of each page, the cheapest line in `quick.json`,
+which `test_every_command.py` runs in CI.
 """
 
 import argparse
@@ -42,7 +42,7 @@ SECONDS = 240
 QUICK = HERE / "quick.json"
 _COMMANDS = r"(?:[A-Z_]+=\S+ )*(?:ctr|make|python|sh|pytest|pip|git|torchrun|\.venv/bin/\S+)\b"
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
-_INDENTED = re.compile(rf"^    ({_COMMANDS} .*(?:\\\n.*)*)$", re.M)
+_INDENTED = re.compile(rf"^    ({_COMMANDS} (?:.*\\\n)*.*)$", re.M)
 _INLINE = re.compile(rf"`({_COMMANDS}(?: [^`]*)?)`")
 _NAMED = re.compile(r"ctr(?: [a-z][\w-]*){1,2}(?: --method)?")
 _LEAVES = re.compile(

@@ -25,7 +25,7 @@ def test_the_page_says_what_was_asked_and_found(tmp_path):
     assert reader.tables[0].rows[0][0] == "remove the tags"
 
 
-@pytest.mark.parametrize("wrong", [{"seeds": 0}, {"sequences": 1}, {"trained": -1}])
+@pytest.mark.parametrize("wrong", [{"seeds": 0}, {"sequences": 1}, {"trained": -1}, {"steps": 50}])
 def test_a_run_that_looks_at_nothing_is_refused(wrong):
     with pytest.raises(BadOption, match=f"--{next(iter(wrong))}"):
         planted.run(planted.Config(**wrong), Progress())

@@ -6,7 +6,9 @@ import torch
 import transformers
 
 from experiments import worlds_gauge, worlds_read
-from experiments.worlds import is_sink, paired
+from experiments.progress import Progress
+from experiments.settings import BadOption
+from experiments.worlds import Config, is_sink, paired, run
 from experiments.worlds_read import World
 from mech.blocks import decoder_blocks
 from mech.capture import capture
@@ -136,3 +138,8 @@ def test_a_difference_between_layers_is_not_one_between_heads():
     found = paired(world, values, 0.3)
     assert found is not None
     assert (found.mean, found.n) == (0, 4)
+
+
+def test_steps_that_no_checkpoints_divide_are_refused_before_the_first_training():
+    with pytest.raises(BadOption, match="--larger-steps 30: give a multiple of 20"):
+        run(Config(larger_steps=30), Progress())

@@ -174,7 +174,7 @@ GROUPS = (
     Group("Options of a command",
           "An option's value cannot be used, or two do not go together.",
           "The message names the option and what it takes; `ctr COMMAND --help` lists all.",
-          (r"experiments/(settings|presets|everything|bench.*|scan.*|tags|toy_.*|output|doctor|"
+          (r"experiments/(settings|presets|everything|bench.*|scan.*|tags|toy_.*|output|doctor|planted|"
            r"release.*|speed.*|terms.*|worlds.*|recovery.*|demo|film|roofline.*)\.py",
            r"experiments/(figures|papers|probing)/.*")),
     Group("The theorem, the toy and its files",
