@@ -1,4 +1,4 @@
-"""`ctr plan` against what then happens, on six pairs of a model and a method.
+"""`ctr plan` against what then happens, on nine pairs of a model and a method, three on disk.
 
 A script: prints a line of JSON a pair, and exits with 1 where memory or time is off by more than
 a quarter or a byte on disk is. All in one session: this machine is measured once, then every plan
@@ -30,11 +30,17 @@ TOLERANCE = 0.25
 
 
 class Pair(NamedTuple):
-    """A model by name, a method, the form that is saved."""
+    """A model by name, a method, the form that is saved; whether weights stay in their folder."""
 
     model: str
     method: str
     form: str
+    on_disk: bool = False
+
+    @property
+    def where(self) -> tuple[str, ...]:
+        """As the command line says it."""
+        return ("--on-disk",) if self.on_disk else ()
 
 
 PAIRS = (
@@ -44,6 +50,9 @@ PAIRS = (
     Pair("neox", "qera", "base+lora"),
     Pair("phi3", "sparsegpt", "dense"),
     Pair("wide", "rounding", "packed"),
+    Pair("llama", "wanda", "dense", on_disk=True),
+    Pair("qwen3", "oats", "packed", on_disk=True),
+    Pair("neox", "gptq", "dense", on_disk=True),
 )
 
 
@@ -110,7 +119,7 @@ def happened(model: str, pair: Pair, folder: Path) -> dict[str, Any]:
     begun = time.monotonic()
     child = subprocess.Popen(
         [CTR, "compress", model, str(out), "--method", pair.method, "--form", pair.form,
-         "--text", str(folder / "text.txt"), "--out", str(run), *SIZES],
+         "--text", str(folder / "text.txt"), "--out", str(run), *SIZES, *pair.where],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         env=os.environ | {"CTR_STORE": str(folder / "runs.sqlite")},
     )  # fmt: skip
@@ -145,7 +154,7 @@ def against(pair: Pair) -> dict[str, Any]:
         words = np.random.default_rng(0).choice(WORDS[2:], 20_000)
         (folder / "text.txt").write_text(" ".join(words))
         model = str(made(pair.model, folder / "model"))
-        plan = planned(model, "--method", pair.method, "--form", pair.form)
+        plan = planned(model, "--method", pair.method, "--form", pair.form, *pair.where)
         found = happened(model, pair, folder)
     stages, base = plan["memory"]["stages"], plan["memory"]["base"]
     peak, seconds = max(stages.values()), plan["seconds"]["stages"]
@@ -171,9 +180,15 @@ def against(pair: Pair) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("only", nargs="*", help="models or methods; all pairs without any")
-    only = set(parser.parse_args().only)
+    parser.add_argument("--on-disk", action="store_true", help="of these the pairs on disk")
+    given = parser.parse_args()
+    only = set(given.only)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    pairs = [pair for pair in PAIRS if not only or only & set(pair)]
+    pairs = [
+        pair
+        for pair in PAIRS
+        if (not only or only & {pair.model, pair.method}) and pair.on_disk >= given.on_disk
+    ]
     worst = 0.0
     with tempfile.TemporaryDirectory() as scratch:
         model = str(made("neox", Path(scratch) / "model"))
