@@ -24,7 +24,7 @@ def test_what_does_not_read_as_it_was_is_named(files, tmp_path):
     files.check()
     file = tmp_path / "a.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"\1")
-    with pytest.raises(BadInput, match="x in .* does not read as what was in memory"):
+    with pytest.raises(BadInput, match=r"x in .* does not read as what was in memory"):
         files.check()
 
 
