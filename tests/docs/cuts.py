@@ -25,7 +25,7 @@ FEW = {
     "greedy": "1",
     "greedy-seq": "32",
     "streams": "2",
-    "growth": "16 32 64",
+    "growth": "128 256",
     "repeats": "2",
     "prompt-tokens": "16",
     # The toy: it trains for a moment.
@@ -66,6 +66,7 @@ FEW_OF = {
     "experiment ranks": {"steps": "80"},
     "experiment scan": {"seq": "128", "blocks": "1"},
     "oats": {"timed": "1"},
+    "plan": {"calibration": "32"},  # nothing is read; ranks want batches
     "experiment planted": {"sequences": "4", "steps": "200"},
     "experiment sparse-sinks": {"rounds": "1"},
     "search": {"group": "7", "length": "32", "rounds": "1"},
