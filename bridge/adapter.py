@@ -1,11 +1,12 @@
 """base+lora: what is not low rank as a dense model, the low-rank terms as a PEFT adapter on it.
 
-Written from PEFT's format, which is JSON and safetensors: PEFT need not be installed here.
+Written from PEFT's format, which is JSON and safetensors: PEFT need not be installed here. All
+modules have the largest rank, the others' factors end in zeros: B A is what it was, and alpha over
+rank is 1 also for who reads one alpha and no patterns, as llama.cpp does.
 """
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -106,12 +107,14 @@ def without_terms() -> BadInput:
 def write(model: nn.Module, terms: Mapping[str, Parted], folder: Path) -> None:
     """PEFT's two files: A = right, B = left, alpha = rank, so that B A is added as it is."""
     folder.mkdir()
-    save_file(weights(model, terms), folder / WEIGHTS, metadata={"format": "pt"})
-    write_config(model, {name: len(term.right) for name, term in terms.items()}, folder)
+    rank = max(len(term.right) for term in terms.values())
+    found = {name: padded(name, t, rank) for name, t in weights(model, terms).items()}
+    save_file(found, folder / WEIGHTS, metadata={"format": "pt"})
+    write_config(model, terms, rank, folder)
 
 
 def weights(model: nn.Module, terms: Mapping[str, Parted]) -> dict[str, Tensor]:
-    """The adapter's tensors under PEFT's names."""
+    """The adapter's tensors under PEFT's names, of each term's own rank."""
     found = {}
     for name, term in terms.items():
         path = f"base_model.model.{root(model)}.{name.removeprefix('layers.')}"
@@ -120,10 +123,27 @@ def weights(model: nn.Module, terms: Mapping[str, Parted]) -> dict[str, Tensor]:
     return found
 
 
-def write_config(model: nn.Module, ranks: Mapping[str, int], folder: Path) -> None:
-    """PEFT's configuration of an adapter with these ranks, by the names of the linears."""
-    inside = {f"{root(model)}.{name.removeprefix('layers.')}": rank for name, rank in ranks.items()}
-    (folder / CONFIG).write_text(json.dumps(_config(model, inside), indent=2) + "\n")
+def padded(name: str, factor: Tensor, rank: int) -> Tensor:
+    """The factor called `name` with `rank` rows (A) or columns (B), zeros behind its own."""
+    more = rank - factor.shape[0 if _is_a(name) else 1]
+    if not more:
+        return factor
+    return nn.functional.pad(factor, (0, 0, 0, more) if _is_a(name) else (0, more))
+
+
+def padded_shape(name: str, shape: Sequence[int], rank: int) -> tuple[int, int]:
+    """That of `padded`."""
+    return (rank, shape[1]) if _is_a(name) else (shape[0], rank)
+
+
+def _is_a(name: str) -> bool:
+    return name.endswith(".lora_A.weight")
+
+
+def write_config(model: nn.Module, names: Iterable[str], rank: int, folder: Path) -> None:
+    """PEFT's configuration of an adapter of these linears, all of one rank."""
+    paths = {f"{root(model)}.{name.removeprefix('layers.')}" for name in names}
+    (folder / CONFIG).write_text(json.dumps(_config(model, paths, rank), indent=2) + "\n")
 
 
 def read(folder: Path) -> dict[str, Tensor]:
@@ -136,19 +156,17 @@ def read(folder: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def _config(model: nn.Module, ranks: Mapping[str, int]) -> dict[str, Any]:
-    usual = Counter(ranks.values()).most_common(1)[0][0]
-    others = {path: rank for path, rank in ranks.items() if rank != usual}
+def _config(model: nn.Module, paths: set[str], rank: int) -> dict[str, Any]:
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": None,
         "inference_mode": True,
-        "r": usual,
-        "lora_alpha": usual,
-        "rank_pattern": others,
-        "alpha_pattern": others,
-        "target_modules": _targets(model, set(ranks)),
+        "r": rank,
+        "lora_alpha": rank,
+        "rank_pattern": {},
+        "alpha_pattern": {},
+        "target_modules": _targets(model, paths),
         "lora_dropout": 0.0,
         "bias": "none",
         "fan_in_fan_out": False,

@@ -197,15 +197,15 @@ class Files:
         tensors = stored(parts)
         (self.folder / adapter.ADAPTER).mkdir()
         target = self.folder / adapter.ADAPTER / adapter.WEIGHTS
-        files = Written({target: {n: _empty(t.dtype, t.shape) for n, t in tensors.items()}})
+        rank = max(self.ranks.values())
+        shapes = {n: adapter.padded_shape(n, t.shape, rank) for n, t in tensors.items()}
+        files = Written({target: {n: _empty(t.dtype, shapes[n]) for n, t in tensors.items()}})
         for name, tensor in tensors.items():
-            files.put(name, tensor[...])
+            files.put(name, adapter.padded(name, tensor[...], rank))
         files.check()
         for part in parts:
             part.unlink()
-        by_depth = {n: self.ranks[n] for layer in sorted(self.names) for n in self.names[layer]
-                    if n in self.ranks}  # fmt: skip
-        adapter.write_config(self.model, by_depth, self.folder / adapter.ADAPTER)
+        adapter.write_config(self.model, self.ranks, rank, self.folder / adapter.ADAPTER)
 
     def _part(self, layer: int) -> Path:
         return self.folder / f"terms-{layer}.safetensors"

@@ -1,5 +1,6 @@
 """Bytes of tensors on disk, of each form and of the shards, from shapes and a method alone."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from bridge.planned import spending
@@ -42,12 +43,12 @@ def disk(shape: Shape, method: Any) -> Disk:
     linears = shape.linears.values()
     held = sum(stored(linear, method) for linear in linears)
     replaced = sum(linear.numbers + _bias(linear) for linear in linears)
-    ranks = [adapted(linear, method) for linear in linears]
+    lora = adapter_numbers(list(linears), method)
     return Disk(
         dense=shape.weights,
         packed=shape.weights - WIDTH * replaced + held,
         shards=held,
-        adapter=WIDTH * sum(ranks) if any(ranks) else None,
+        adapter=WIDTH * lora or None,
     )
 
 
@@ -57,10 +58,23 @@ def stored(linear: Linear, method: Any) -> int:
     return sum(-(-some // 8) for some in bits) + WIDTH * _bias(linear)
 
 
+def adapter_numbers(linears: Sequence[Linear], method: Any) -> int:
+    """Numbers of an adapter: r Σ (d_out + d_in), r the largest rank, over those that have one.
+
+    Of a linear of several matrices the rank is Σ r_i: `left` is block diagonal.
+    """
+    ranks = [_rank(linear, method) for linear in linears]
+    widths = [linear.d_out + linear.d_in for linear in linears]
+    return max(ranks, default=0) * sum(w for w, r in zip(widths, ranks, strict=True) if r)
+
+
 def adapted(linear: Linear, method: Any) -> int:
-    """Numbers of an adapter: Σ r_i (d_out + d_in), r_i of matrix i; `left` is block diagonal."""
-    rank = sum(rank_of(method, part) for part in linear.parts)
-    return rank * (linear.d_out + linear.d_in)
+    """Numbers of the two factors before they are padded for the file."""
+    return _rank(linear, method) * (linear.d_out + linear.d_in)
+
+
+def _rank(linear: Linear, method: Any) -> int:
+    return sum(rank_of(method, part) for part in linear.parts)
 
 
 def adapted_terms(linear: Linear, method: Any) -> int:

@@ -31,7 +31,8 @@ def test_dense_is_a_model_of_its_family(said, exported):
 
 
 def test_stock_peft_serves_the_adapter_merges_it_and_generates(said):
-    assert said["adapted"] == {"logits": 0, "told": True}  # S x + B (A x), as the operators do
+    assert said["adapted"]["logits"] < 1e-5  # S x + B (A x), summed in the order of padded factors
+    assert said["adapted"]["told"]
     assert 0 < said["merged"]["logits"] < 1e-5
     assert said["merged"]["told"]
 
