@@ -102,6 +102,18 @@ def test_a_state_that_is_shared_stays_shared_and_whole(alone, generator):
     assert alone.spent()[0].bytes > before.nbytes
 
 
+def test_a_large_moment_of_two_states_is_summed_once_for_each(alone, generator, monkeypatch):
+    """It is summed in place: of a second rank that has the same, each is twice what it was."""
+    monkeypatch.setattr(alone, "_sum", lambda tensor: tensor.mul_(2))
+    x = torch.randn(9, 400, generator=generator)
+    state = second_moment.update(second_moment.init(400), x)
+    before = state.total.clone()
+    moments = [diagonal_moment.update(diagonal_moment.init(400), part) for part in (x, x[:4])]
+    found = alone.summed({"q": Seen(state, moments[0]), "v": Seen(state, moments[1])})
+    for name in "qv":
+        assert torch.equal(found[name].statistic.total, 2 * before)
+
+
 def test_a_statistic_that_is_no_sum_is_refused(alone):
     @dataclasses.dataclass
     class Other:
