@@ -1,6 +1,6 @@
 """What rank 0 refuses reaches every rank, so that none waits for one that has gone."""
 
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -10,7 +10,7 @@ from bridge.shards import Shards
 from mech.errors import BadInput
 
 
-class Wire:
+class Wire(TorchRanks):
     """One rank's end: what rank 0 tells is kept, and is what another rank hears."""
 
     def __init__(self, rank: int, sent: list) -> None:
@@ -23,7 +23,7 @@ class Wire:
         return self.sent[-1]
 
 
-class Full:
+class Full(Shards):
     """A folder that cannot be written."""
 
     def __init__(self, error: Exception) -> None:
@@ -36,9 +36,7 @@ class Full:
 @pytest.mark.parametrize("error", [BadInput("block 3 is of another run"), OSError(28, "disk full")])
 def test_all_ranks_refuse_what_rank_0_refuses(error):
     sent: list = []
-    first, other = (
-        RankShards(cast(Shards, Full(error)), cast(TorchRanks, Wire(rank, sent))) for rank in (0, 1)
-    )
+    first, other = (RankShards(Full(error), Wire(rank, sent)) for rank in (0, 1))
     with pytest.raises(type(error), match=str(error.args[-1])):
         first.write(3, {})
     assert len(sent) == 1
