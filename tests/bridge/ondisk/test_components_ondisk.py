@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bridge.assembled import save_assembled
-from bridge.checkpoint import save
+from bridge.checkpoint import Form, save
 from bridge.compress import compress
 from bridge.methods.a3 import A3
 from bridge.methods.oats import OATS
@@ -37,7 +37,8 @@ METHODS = {
     "protected": lambda batches: Protected(OATS(iterations=3), labels(batches)),
     "protected-wanda": lambda batches: Protected(Wanda(), labels(batches)),
 }
-FORMS = {"protected": ("dense", "packed", "base+lora")}
+FORMS: dict[str, tuple[Form, ...]] = {"protected": ("dense", "packed", "base+lora")}
+USUAL: tuple[Form, ...] = ("dense", "packed")
 # Gemma 2 has windows, and norms that stand elsewhere; no family that keeps projections fused.
 CASES = [("llama", name) for name in METHODS] + [("gemma2", "a3"), ("gemma2", "protected-wanda")]
 
@@ -53,7 +54,7 @@ def test_as_in_memory_byte_for_byte(family, name, folders, batches, tmp_path):
     assert one.left == two.left
     assert shards_of(tmp_path / "disk") == shards_of(tmp_path / "memory")
     assert all(tensor.is_meta for tensor in disk.model.parameters())
-    for form in FORMS.get(name, ("dense", "packed")):
+    for form in FORMS.get(name, USUAL):
         ours, theirs = tmp_path / f"{form}-disk", tmp_path / f"{form}-memory"
         save_assembled(disk.model, shards, disk.tokenizer, ours, {"n": 1}, form=form)
         save(memory.model, memory.tokenizer, theirs, {"n": 1}, form=form)
