@@ -89,14 +89,15 @@ def _started(module: str, config: Any, rank: int, count: int, folder: Path) -> H
     said = folder / f"rank-{rank}"
     root = str(Path(__file__).parent.parent)
     path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "experiments.rank"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=said.open("wb"),
-        env=os.environ | _environment(rank, count, folder) | {"PYTHONPATH": path},
-        start_new_session=True,  # Ctrl-C is for rank 0, which ends them
-    )
+    with said.open("wb") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "experiments.rank"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            env=os.environ | _environment(rank, count, folder) | {"PYTHONPATH": path},
+            start_new_session=True,  # Ctrl-C is for rank 0, which ends them
+        )
     assert process.stdin is not None
     given = {"module": module, "config": serial.plain(config), "parent": os.getpid()}
     process.stdin.write(json.dumps(given).encode())
