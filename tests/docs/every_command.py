@@ -254,9 +254,10 @@ class World:
                 if wrong := self._made(ask, place):
                     return wrong
                 with sqlite3.connect(place / "store" / "runs.sqlite") as store:
-                    store.execute(
-                        "UPDATE runs SET id = ? WHERE id = (SELECT max(id) FROM runs)", (number,)
-                    )
+                    (newest,) = store.execute("SELECT max(id) FROM runs").fetchone()
+                    # An earlier line's run may have the number.
+                    store.execute("DELETE FROM runs WHERE id = ? AND id <> ?", (number, newest))
+                    store.execute("UPDATE runs SET id = ? WHERE id = ?", (number, newest))
             return ""
         words = cut(maker)
         if "--out" not in words:
