@@ -39,7 +39,7 @@ FEW = {
     "random": "20",
     "adversarial": "10",
     "checkpoints": "2",
-    "starts": "2",
+    "starts": "5",
     "scales": "3",
     "frames": "3",
     "most-literal": "1",
@@ -54,7 +54,13 @@ FEW = {
 FEW_OF = {
     "perplexity": {"stride": "32", "tokens": "256"},  # a stride is at most the context
     "decode": {"prompt": "16", "tokens": "4"},
-    "experiment reconstruction": {"tokens": "16 32", "select": "*", "group": "16", "rank": "4"},
+    "experiment reconstruction": {
+        "tokens": "16 32",
+        "select": "*",
+        "few": "layers.1.*",  # the tiny model has six blocks
+        "group": "16",
+        "rank": "4",
+    },
     "experiment moment": {"errors": "layers.1.*"},
     "compress": {"calibration": "32"},  # every rank wants a batch
     "toy certify": {"width": "1e-6"},  # a smaller box is proved sooner
@@ -65,7 +71,7 @@ FEW_OF = {
     "experiment frontier": {"sequences": "200"},
     "experiment ranks": {"steps": "80"},
     "experiment scan": {"seq": "128", "blocks": "1"},
-    "oats": {"timed": "1"},
+    "oats": {"timed": "1", "select": "layers.1.*"},
     "plan": {"calibration": "32"},  # nothing is read; ranks want batches
     "experiment planted": {"sequences": "4", "steps": "200"},
     "experiment sparse-sinks": {"rounds": "1"},
@@ -86,8 +92,9 @@ WORDS = (
     (r"--side 4096", "--side 64", "a matrix as large takes minutes"),
     (r"\bMODEL\b", "smollm2", "the reader's own"),
     (r"\bOUT\b", "models/out", "the reader's own"),
+    (r"--summaries FILE", "--summaries summaries.jsonl", "the reader's own"),
     (r"\bFILE\b", "wiki.txt", "the reader's own"),
-    (r"\bTEXT\b", "w1", "the reader's own"),
+    (r"\bTEXT\b", "'w1 w2 w3 w4 w5 w6'", "the reader's own"),
     (r"\bNAME\b", "low-rank-figure-2", "the reader's own"),
     (r"\bCOMMAND\b", "probe", "the reader's own"),
     (r"compare A B", "compare 12 15", "the reader's own"),

@@ -177,6 +177,8 @@ class World:
         with gzip.open(place / "c4_en_train_first1000.jsonl.gz", "wt") as file:
             file.write(rows)
         (place / "arc_easy.jsonl").write_text(rows)
+        pair = {"document": self.words[:400], "summary": self.words[:60]}
+        (place / "summaries.jsonl").write_text((json.dumps(pair) + "\n") * 8)
         for name in ("path/to/model", "path/to/large/model"):
             shutil.copytree(self.model, place / name)
         for name in ("tests", "benchmarks", "scripts", "docs"):
@@ -310,6 +312,7 @@ def asked(
     import torch
 
     torch.set_num_threads(1)
+    os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported, before the fork
     with tempfile.TemporaryDirectory() as folder:
         world = World(Path(folder))
         preload()
