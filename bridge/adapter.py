@@ -1,8 +1,8 @@
 """base+lora: what is not low rank as a dense model, the low-rank terms as a PEFT adapter on it.
 
 Written from PEFT's format, which is JSON and safetensors: PEFT need not be installed here. All
-modules have the largest rank, the others' factors end in zeros: B A is what it was, and alpha over
-rank is 1 also for who reads one alpha and no patterns, as llama.cpp does.
+modules have r, the largest rank: A is [right; 0] and B is [left, 0], so that B A = left right to
+rounding, and alpha / r = 1 also for who reads one alpha and no patterns, as llama.cpp does.
 """
 
 import json
@@ -105,7 +105,7 @@ def without_terms() -> BadInput:
 
 
 def write(model: nn.Module, terms: Mapping[str, Parted], folder: Path) -> None:
-    """PEFT's two files: A = right, B = left, alpha = rank, so that B A is added as it is."""
+    """PEFT's two files: A = [right; 0], B = [left, 0], alpha = r, so that B A is added as it is."""
     folder.mkdir()
     rank = max(len(term.right) for term in terms.values())
     found = {name: padded(name, t, rank) for name, t in weights(model, terms).items()}

@@ -1,4 +1,4 @@
-"""The files of a checkpoint, written in one pass over the blocks of a model on disk."""
+"""The files of a checkpoint, written block by block from a model on disk."""
 
 import hashlib
 import json
@@ -36,7 +36,10 @@ State = dict[str, Tensor]
 
 
 class Files:
-    """One pass over the blocks, in the order in which their names are hashed."""
+    """Every tensor once, in the order in which names are hashed, with one block in memory.
+
+    The packed form passes over the blocks before that too: its shapes are those of the operators.
+    """
 
     def __init__(self, model: PreTrainedModel, shards: Shards, folder: Path, form: Form) -> None:
         self.model, self.shards, self.folder, self.form = model, shards, folder, form
@@ -55,7 +58,11 @@ class Files:
                 for name in self.names[layer]}  # fmt: skip
 
     def write(self, max_shard_size: str) -> None:
-        """All files of weights, and the configuration."""
+        """All files of weights, and the configuration.
+
+        Raises BadInput where a shard is damaged, where the form has nothing to hold (no operator
+        to pack, no low-rank term), and where a file does not read as what was written.
+        """
         layout, parameters = self._layout()
         pattern = "model{suffix}.safetensors"
         split = split_torch_state_dict_into_shards(

@@ -63,8 +63,9 @@ def compress(
     All or nothing: on any exception the model is as before. Raises BadInput, naming the linear,
     where a weight, a statistic or an output is not finite, where `select` or a name matches
     nothing, where a batch is empty or holds an id that the model has no embedding for, and
-    where weights are negative or of another shape than the tokens. Where one sequence does not fit
-    into memory that is a BadInput too.
+    where weights are negative or of another shape than the tokens; also for a method of whole
+    components with token weights or ranks. Where one sequence does not fit into memory that is a
+    BadInput too.
     """
     away = on_disk(model)
     if away and shards is None:

@@ -43,6 +43,10 @@ class Walk:
         token_weights: TokenWeights | None,
         spill: Path | None,
     ) -> Iterator[Row]:
+        """What was done to each linear, a block at a time; all from the shards where they hold all.
+
+        Of the batches, (batch, seq) each, a rank reads its own; the stream waits in `spill`.
+        """
         found = self._found()
         if found is not None:  # nothing is calibrated: nothing has to run
             yield from found

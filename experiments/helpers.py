@@ -127,20 +127,20 @@ def _watched(helpers: list[Helper]) -> Iterator[None]:
 def _why(helpers: list[Helper], count: int, otherwise: str) -> str:
     """The line of the rank that failed first: others fail because it is gone."""
     limit = time.monotonic() + 15  # after the connection closes the process takes a while to end
-    while time.monotonic() < limit and not any(_root(helper) for helper in helpers):
+    while time.monotonic() < limit and not any(_root(helper, count) for helper in helpers):
         if all(helper.process.poll() is not None for helper in helpers):
             break
         time.sleep(0.05)
-    found = [why for helper in helpers if (why := _root(helper))]
-    return f"{found[0].replace('COUNT', str(count))}" if found else otherwise
+    found = [why for helper in helpers if (why := _root(helper, count))]
+    return found[0] if found else otherwise
 
 
-def _root(helper: Helper) -> str | None:
+def _root(helper: Helper, count: int) -> str | None:
     """Why this rank failed by itself; None where it did not, or only after another one."""
     code = helper.process.poll()
     if not code:
         return None
-    who = f"rank {helper.rank} of COUNT"
+    who = f"rank {helper.rank} of {count}"
     if code < 0:
         name = signal.Signals(-code).name
         return (

@@ -11,7 +11,7 @@ from experiments.intervals import interval
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.report import Section, Table
-from experiments.settings import SEEDS, BadOption, within
+from experiments.settings import SEEDS, multiple, within
 
 if TYPE_CHECKING:  # torch and jax are imported when the question is asked, not for --help
     from experiments.recovery import Tally
@@ -56,14 +56,13 @@ def run(config: Config, progress: Progress) -> Result:
     from experiments.recovery_controls import controls
     from mech.planted.build import planted
     from mech.planted.plan import Size
+    from toy.recipe import Recipe
 
     within("seeds", config.seeds, 1, 1000)
     within("sequences", config.sequences, 2, 64)
     within("trained", config.trained, 0, 1000)
     if config.trained:
-        within("steps", config.steps, 40)
-        if config.steps % 40:
-            raise BadOption(f"--steps {config.steps}: give a multiple of 40")
+        multiple("steps", config.steps, Recipe().checkpoints)
     within("seed", config.seed, 0, SEEDS - config.seeds)
     sizes = (
         Size(),

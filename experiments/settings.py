@@ -96,6 +96,17 @@ def within(option: str, value: float, low: float, high: float = math.inf) -> Non
         raise BadOption(f"--{option} {value}: give {wanted}")
 
 
+def multiple(option: str, value: int, of: int) -> None:
+    """value = k of, k >= 1.
+
+    Raises:
+        BadOption: it is not.
+    """
+    within(option, value, of)
+    if value % of:
+        raise BadOption(f"--{option} {value}: give a multiple of {of}")
+
+
 def between(option: str, value: float, low: float, high: float) -> None:
     """low < value < high.
 

@@ -11,7 +11,7 @@ from experiments.larger_probes import Probed, probe
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.report import Section
-from experiments.settings import SEEDS, BadOption, within
+from experiments.settings import SEEDS, multiple, within
 
 if TYPE_CHECKING:  # jax is imported when the question is asked, not for --help
     from toy.larger.route import Dossier
@@ -137,9 +137,7 @@ def check(config: Config) -> None:
     within("heads", config.heads, 1, config.d_model // 2)
     within("layers", config.layers, 2, 12)
     within("seeds", config.seeds, 1, 1000)
-    within("steps", config.steps, CHECKPOINTS)
-    if config.steps % CHECKPOINTS:
-        raise BadOption(f"--steps {config.steps}: give a multiple of {CHECKPOINTS}")
+    multiple("steps", config.steps, CHECKPOINTS)
     within("batch", config.batch, 1, 10_000)
     if config.learning_rate is not None:
         within("learning-rate", config.learning_rate, 1e-8, 1.0)

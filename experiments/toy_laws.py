@@ -7,7 +7,7 @@ from experiments import law_matrices, law_sections
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.report import Section
-from experiments.settings import SEEDS, BadOption, within
+from experiments.settings import SEEDS, BadOption, multiple, within
 
 if TYPE_CHECKING:  # jax is imported when the question is asked, not for --help
     from toy.laws.compressed import Study
@@ -187,9 +187,7 @@ def check(config: Config) -> None:
     """
     within("sequences", config.sequences, 100, 1_000_000)
     within("seeds", config.seeds, 1, 1000)
-    within("steps", config.steps, CHECKPOINTS)
-    if config.steps % CHECKPOINTS:
-        raise BadOption(f"--steps {config.steps}: give a multiple of {CHECKPOINTS}")
+    multiple("steps", config.steps, CHECKPOINTS)
     within("seed", config.seed, 0, SEEDS)
 
 

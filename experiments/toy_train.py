@@ -10,7 +10,7 @@ from experiments import pictures
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.report import Picture, Section, Table
-from experiments.settings import SEEDS, BadOption, between, within
+from experiments.settings import SEEDS, BadOption, between, multiple, within
 
 if TYPE_CHECKING:  # jax is imported when the question is asked, not for --help
     from toy.diagnose import Diagnosis
@@ -107,9 +107,7 @@ def check(config: Config) -> None:
         BadOption: one of them.
     """
     within("seeds", config.seeds, 1, MOST)
-    within("steps", config.steps, CHECKPOINTS)
-    if config.steps % CHECKPOINTS:
-        raise BadOption(f"--steps {config.steps}: give a multiple of {CHECKPOINTS}")
+    multiple("steps", config.steps, CHECKPOINTS)
     within("sequences", config.sequences, 2, 100 * MOST)
     within("seed", config.seed, 0, SEEDS)
     if config.without and config.preset != "guided":

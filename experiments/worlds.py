@@ -16,7 +16,8 @@ from experiments.intervals import Interval, interval
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.report import Section
-from experiments.settings import SEEDS, BadOption, Reading, Sizes, between, within
+from experiments.settings import SEEDS, Reading, Sizes, between, multiple, within
+from experiments.toy_larger import CHECKPOINTS
 
 if TYPE_CHECKING:  # torch and jax are imported when the question is asked, not for --help
     from experiments.worlds_read import World
@@ -41,7 +42,7 @@ class Config:
     larger_seeds: int = 4
     """Trained ordinary transformers."""
     larger_steps: int = 1000
-    """Minibatches of those."""
+    """Minibatches of those; a multiple of 20."""
     seed: int = 0
     """What all randomness is derived from."""
 
@@ -69,9 +70,7 @@ def run(config: Config, progress: Progress) -> Result:
     between("epsilon", config.epsilon, 0, 1)
     within("seeds", config.seeds, 2, 1000)
     within("larger-seeds", config.larger_seeds, 2, 100)
-    within("larger-steps", config.larger_steps, 20)
-    if config.larger_steps % 20:
-        raise BadOption(f"--larger-steps {config.larger_steps}: give a multiple of 20")
+    multiple("larger-steps", config.larger_steps, CHECKPOINTS)
     within("seed", config.seed, 0, SEEDS)
     sizes = Sizes(1, 2, config.seq, config.sequences, config.seq)
     loaded = measure.loaded_model(config.reading, progress)
@@ -103,15 +102,15 @@ def _trained(config: Config, progress: Progress) -> "tuple[World, int]":
 
 
 def _larger(config: Config, progress: Progress) -> "World":
-    from experiments.toy_larger import CHECKPOINTS, as_recipe
     from experiments.toy_larger import Config as Larger
+    from experiments.toy_larger import as_recipe
     from experiments.worlds_read import larger
     from toy.larger.train import train
 
     recipe = as_recipe(
         Larger(seeds=config.larger_seeds, steps=config.larger_steps, seed=config.seed, heads=4)
     )
-    with progress.task(f"train {config.larger_seeds} ordinary ones", CHECKPOINTS) as advance:
+    with progress.task(f"train {config.larger_seeds} ordinary ones", recipe.checkpoints) as advance:
         done = train(recipe, advance=lambda step: advance(f"step {step}"))
     return larger(done, config.seed)
 

@@ -9,7 +9,7 @@ from experiments import law_matrices
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.report import Section
-from experiments.settings import SEEDS, BadOption, within
+from experiments.settings import SEEDS, BadOption, multiple, within
 from experiments.toy_laws import CHECKPOINTS
 
 if TYPE_CHECKING:
@@ -52,9 +52,7 @@ def run(config: Config, progress: Progress) -> Result:
     from toy.train import History, Recipe, train
 
     within("seeds", config.seeds, 1, 1000)
-    within("steps", config.steps, CHECKPOINTS)
-    if config.steps % CHECKPOINTS:
-        raise BadOption(f"--steps {config.steps}: give a multiple of {CHECKPOINTS}")
+    multiple("steps", config.steps, CHECKPOINTS)
     within("seed", config.seed, 0, SEEDS)
     recipe = replace(
         Recipe(), seeds=config.seeds, steps=config.steps, seed=config.seed, checkpoints=CHECKPOINTS

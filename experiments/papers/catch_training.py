@@ -18,7 +18,8 @@ from experiments.parts.answer import Answer
 from experiments.progress import Progress
 from experiments.provenance import Inputs
 from experiments.report import Picture, Section, Table
-from experiments.settings import SEEDS, BadOption, some, within
+from experiments.settings import SEEDS, multiple, some, within
+from experiments.toy_train import CHECKPOINTS
 
 FOUR_OF_TEN = Region(0.17, 0.69)
 Start = Literal["default-init", "diagonal", "guided"]
@@ -56,8 +57,7 @@ def run(config: Config, progress: Progress) -> Answer:
     some("starts", config.starts)
     within("seeds", config.seeds, 2, 10_000)
     within("seed", config.seed, 0, SEEDS)
-    if config.steps < 40 or config.steps % 40:
-        raise BadOption(f"--steps {config.steps}: give a multiple of 40")
+    multiple("steps", config.steps, CHECKPOINTS)
     units, rows, curves = {}, [], {}
     for start in config.starts:
         changed = replace(RECIPES[start], seeds=config.seeds, steps=config.steps)

@@ -59,21 +59,19 @@ def stored(linear: Linear, method: Any) -> int:
 
 
 def adapter_numbers(linears: Sequence[Linear], method: Any) -> int:
-    """Numbers of an adapter: r Σ (d_out + d_in), r the largest rank, over those that have one.
-
-    Of a linear of several matrices the rank is Σ r_i: `left` is block diagonal.
-    """
+    """Numbers of an adapter: r Σ (d_out + d_in), r the largest rank, over those that have one."""
     ranks = [_rank(linear, method) for linear in linears]
     widths = [linear.d_out + linear.d_in for linear in linears]
     return max(ranks, default=0) * sum(w for w, r in zip(widths, ranks, strict=True) if r)
 
 
 def adapted(linear: Linear, method: Any) -> int:
-    """Numbers of the two factors before they are padded for the file."""
+    """Numbers of the factors before they are padded: Σ r_i (d_out + d_in), r_i of matrix i."""
     return _rank(linear, method) * (linear.d_out + linear.d_in)
 
 
 def _rank(linear: Linear, method: Any) -> int:
+    """Σ r_i: `left` of several matrices is block diagonal."""
     return sum(rank_of(method, part) for part in linear.parts)
 
 

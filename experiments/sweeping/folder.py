@@ -43,7 +43,11 @@ def own(out: Path, found: Plan) -> None:
 
 
 def write(out: Path, found: Plan, path: Path, progress: Progress) -> None:
-    """Write the rows of all points that are answered, in the order of the grid."""
+    """Write the rows of all points that are answered, in the order of the grid.
+
+    Raises:
+        BadOption: there are none, and no folder of the sweep.
+    """
     hashes = [job.hash for job in found.jobs]
     answered = kept.known(path, hashes)
     there = [i for i, key in enumerate(hashes) if key in answered]
@@ -61,7 +65,11 @@ def write(out: Path, found: Plan, path: Path, progress: Progress) -> None:
 
 
 def show(out: Path) -> int:
-    """Print rows.csv as a table; what failed last is said below it."""
+    """Print rows.csv as a table; what failed last is said below it.
+
+    Raises:
+        BadOption: there is none.
+    """
     file = out / rows.CSV
     if not file.is_file():
         raise BadOption(f"--show: no {file}; give a sweep's --out, or the sweep's own command")

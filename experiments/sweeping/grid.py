@@ -1,6 +1,5 @@
 """A grid: the product of axes, an axis being an option of an experiment and the values it takes."""
 
-import copy
 import dataclasses
 import difflib
 import itertools
@@ -128,12 +127,16 @@ def points(grid: Sequence[Axis]) -> Iterator[dict[str, Any]]:
 
 
 def placed(base: dict[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:
-    """The stored form of a Config, with the point's values at their places; `base` stays."""
-    config = copy.deepcopy(base)
+    """The stored form of a Config, with the point's values at their places; `base` stays.
+
+    What holds no place is shared with it, not copied: a grid has a million points at most.
+    """
+    config = dict(base)
     for place, value in point.items():
         *above, last = place.split(".")
         inside = config
         for name in above:
+            inside[name] = dict(inside[name])
             inside = inside[name]
         inside[last] = value
     return config
