@@ -69,7 +69,6 @@ FEW_OF = {
     "toy speed": {"seeds": "1 2", "growth": "2 4", "steps": "2", "batch": "4"},
     "toy larger": {"sequences": "64", "batch": "4"},
     "experiment frontier": {"sequences": "200"},
-    "experiment ranks": {"steps": "80"},
     "experiment scan": {"seq": "128", "blocks": "1"},
     "oats": {"timed": "1", "select": "layers.1.*"},
     "plan": {"calibration": "32"},  # nothing is read; ranks want batches
@@ -86,7 +85,6 @@ WORDS = (
     (r"--preset[ =](?:laptop|paper)", "--preset smallest", "the same code with smaller numbers"),
     (r"\brandom-1\.1b\b", "smollm2", "made of 1.1 billion numbers: minutes"),
     (r"--ranks 4$|--ranks 4(?= )", "--ranks 2", "two cores"),
-    (r"--beyond 64 .*--layers 57", "--beyond 0 --d-model 64 --d-mlp 96 --layers 12", "minutes"),
     (r"raylets.py --runs 60", "raylets.py --runs 8", "minutes"),
     (r"--runs 1250 2500 5000", "--runs 10 20 40", "minutes"),
     (r"--side 4096", "--side 64", "a matrix as large takes minutes"),
