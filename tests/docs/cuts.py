@@ -151,6 +151,11 @@ SKIPPED = (
         r"^ctr toy laws",
         "trains until the mechanism is found, an hour; tests/toy/laws has its parts",
     ),
+    (
+        r"^ctr toy laws|^ctr experiment ranks",
+        "trains until the mechanism is found; tests/toy/laws has its parts",
+    ),
+    (r"ondisk/larger\.py", "needs sizes at which memory ends: a quarter of an hour"),
     (r"tests/interop/others\.sh", "needs the network"),
     (r"against\.py", "times runs: needs a quiet machine, half an hour"),
     (r"tests/bridge/killed\.py", "a test; CI runs it"),
