@@ -148,10 +148,6 @@ SKIPPED = (
     (r"pytest tests/", "a test; CI runs it"),
     (r"sh scripts/bench full|tests/soak\.py|fuzz\.py --all", HOURS),
     (
-        r"^ctr toy laws",
-        "trains until the mechanism is found, an hour; tests/toy/laws has its parts",
-    ),
-    (
         r"^ctr toy laws|^ctr experiment ranks",
         "trains until the mechanism is found; tests/toy/laws has its parts",
     ),
