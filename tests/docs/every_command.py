@@ -373,7 +373,8 @@ def needs(words: list[str]) -> str:
         return ""
     if name == "compress" and rest[:1] == ["--on-disk"]:
         return "a sentence names an option, which wants to know where to"
-    if not rest and name in ("compare", "report", "verify", "rerun", "sweep"):
+    bare = not rest or rest[0].startswith("--")
+    if bare and name in ("compare", "report", "verify", "rerun", "sweep"):
         return "a sentence names a command that takes a run, a folder or an experiment"
     return ""
 
