@@ -134,7 +134,10 @@ PREPARED = (
 EXPECTED = {"ctr": 2}
 """Exit codes other than 0: without a command `ctr` lists all, and says so to scripts."""
 
-NO_SINKS = r"no head of these layers keeps|no head .*sink|no .*sink"
+NO_SINKS = (
+    r"no head of these layers keeps a first-token sink|no head has a later sink on this text"
+    r"|has no later sinks (?:at --epsilon|on the text that aims)"
+)
 """What a random model is answered where a question is about heads that have sinks."""
 
 HOURS, CHECKOUT = "hours", "changes the checkout or the environment"

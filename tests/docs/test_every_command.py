@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
+from cuts import NO_SINKS
 from every_command import QUICK, cut, lines
 from shown import PAGES, ROOT
 
@@ -27,7 +29,7 @@ def test_the_chosen_lines_run(measured, tmp_path):
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     ran = [json.loads(row) for row in rows.read_text().splitlines()]
     assert len(ran) == len(CHOSEN) > 10
-    assert all(row["code"] == 0 for row in ran)
+    assert all(row["code"] == 0 and "exit" not in row for row in ran)  # no refusal is chosen
     measured("pages with a line that was run", len(ran), "every line: every_command.py")
 
 
@@ -44,3 +46,19 @@ def test_a_line_is_changed_by_the_table_only(line, wanted):
     assert words[: len(wanted.split())] == wanted.split()
     options = words[len(wanted.split()) :]
     assert options == ([] if "probe" not in line else ["--seq", "64", "--sequences", "8"])
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("smollm2 has no later sinks at --epsilon 0.1", True),
+        ("this model has no later sinks on the text that aims: take another one", True),
+        ("--heads: no head has a later sink on this text; give a longer one", True),
+        ("no head of these layers keeps a first-token sink in 90% of 2 prompts: choose", True),
+        ("no command 'experiment sinks'; did you mean experiment secondary-sinks", False),
+        ("EXPERIMENT 'sinks': no such experiment; did you mean sparse-sinks?", False),
+        ("--grid sinks: no such option; it has first-sinks", False),
+    ],
+)
+def test_only_a_model_without_sinks_is_an_expected_refusal(said, expected):
+    assert bool(re.search(NO_SINKS, f"ctr: error: {said}")) is expected

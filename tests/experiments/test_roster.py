@@ -137,6 +137,14 @@ def test_ranks_of_a_component_method_are_refused_before_a_model_is_read(name, tm
         compress.run(config, Progress())
 
 
+def test_ranks_that_torchrun_started_are_refused_as_those_of_the_option(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    config = compress.Config(Reading(str(tmp_path / "no model")), "a3")
+    with pytest.raises(BadOption, match="--ranks 2: a3 replaces whole components"):
+        compress.run(config, Progress())
+
+
 def test_component_methods_are_known_by_name():
     """A protected one stands before any of its base; sink heads are told the model's."""
     assert set(COMPONENT_METHODS) <= roster.COMPONENTS

@@ -44,7 +44,7 @@ CASES = [("llama", name) for name in METHODS] + [("gemma2", "a3"), ("gemma2", "p
 
 
 @pytest.mark.parametrize(("family", "name"), CASES)
-def test_as_in_memory_byte_for_byte(family, name, folders, batches, tmp_path):
+def test_as_in_memory_byte_for_byte(family, name, folders, batches, tmp_path, monkeypatch):
     folder, method = folders(family), METHODS[name](batches)
     disk, memory = load(str(folder), on_disk=True), load(str(folder))
     shards = Shards(tmp_path / "disk")
@@ -61,5 +61,6 @@ def test_as_in_memory_byte_for_byte(family, name, folders, batches, tmp_path):
         for inside in (".", "base", "adapter"):
             assert tensors(ours / inside) == tensors(theirs / inside)
     # Again: everything is found, nothing is calibrated.
+    monkeypatch.setattr("bridge.walk._calibrated", lambda *_: pytest.fail("calibrated again"))
     again = compress(disk.model, method, batches, shards=shards)
     assert plain(again.rows) == plain(two.rows)
