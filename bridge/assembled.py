@@ -7,7 +7,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from bridge import manifest
-from bridge.assembly import Files
+from bridge.block_files import Files
 from bridge.card import write_card
 from bridge.checkpoint import Form, base_of, checked, whole_folder
 from bridge.manifest import content_hash

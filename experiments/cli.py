@@ -18,11 +18,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from experiments import output, presets, provenance, store, together
+from experiments import output, presets, provenance, store
 from experiments.command import Command
 from experiments.commands import COMMANDS, LISTED, TOOLS
 from experiments.output import OutputRefused
 from experiments.progress import Progress, paper
+from experiments.ranks import together
 
 BAD_INPUT, INTERRUPTED = 2, 130
 GROUPS = {name.split()[0] for name in COMMANDS if " " in name}  # `ctr toy` lists what begins so

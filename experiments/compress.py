@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from experiments import blockwise, effects, saving, together
+from experiments import blockwise, effects, saving
 from experiments.progress import Progress
 from experiments.provenance import Inputs
+from experiments.ranks import together
 from experiments.report import Section
 from experiments.settings import BadOption, Budget, Reading, Sizes
 
@@ -81,7 +82,8 @@ def run(config: Config, progress: Progress) -> Result:
 def _run(config: Config, progress: Progress, ranks: "TorchRanks | None") -> Result:
     from bridge.adapter import refuse_experts
     from bridge.sites import linears
-    from experiments import agreed, measure, roster
+    from experiments import measure, roster
+    from experiments.ranks import agreed
 
     if config.target.form == "base+lora" and config.method in roster.WITHOUT_LOW_RANK:
         raise BadOption(

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from experiments import together
 from experiments.caught import Prompted, Tagged
 from experiments.intervals import Interval
 from experiments.probing import counted, prompted, streams
 from experiments.probing.prompts import FIRST, chosen
 from experiments.progress import Progress
 from experiments.provenance import Inputs
+from experiments.ranks import together
 from experiments.report import Page, Section
 from experiments.settings import Reading, Sizes, between
 
@@ -85,7 +85,8 @@ class Result:
 
 def run(config: Config, progress: Progress) -> Result:
     """Load, count on the text, survey every kind of sink, follow the tags, look at the prompt."""
-    from experiments import agreed, catching, measure
+    from experiments import catching, measure
+    from experiments.ranks import agreed
 
     between("epsilon", config.epsilon, 0, 1)
     text = chosen(config.prompt, config.prompt_file)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from experiments import agreed
 from experiments.compress import Config
+from experiments.ranks import agreed
 from experiments.settings import Reading
 from mech.errors import BadInput
 

@@ -131,7 +131,7 @@ GROUPS = (
           "Choose a new folder. What is damaged is saved again from the model, or fetched again; a "
           "packed model is loaded on one device after `import bridge`.",
           (r"bridge/(checkpoint|manifest|adapter|packed|quantizer|serial|written|card|"
-           r"assembled|assembly|dressed|gguf_export|export.*)\.py", r"experiments/saving\.py")),
+           r"assembled|block_files|dressed)\.py", r"experiments/saving\.py")),
     Group("Runs that go on where they were",
           "A folder of shards, a journal or a state belongs to another run, is in use, or is "
           "damaged.",
@@ -144,9 +144,7 @@ GROUPS = (
           "have not the same files and libraries.",
           "Read the line of the process that ended first; run again: what is done is kept. Ask for "
           "no more ranks than calibration batches. Install the same everywhere.",
-          (r"bridge/ranks.*\.py", r"experiments/ranks.*\.py", r"experiments/sweeping/.*",
-           r"experiments/(together|joined|helpers|agreed|__main__)\.py",
-           r"experiments/launch.*\.py")),
+          (r"bridge/ranks\.py", r"experiments/(ranks|sweeping)/.*", r"experiments/__main__\.py")),
     Group("Memory, disk and time beforehand",
           "What is asked for is larger than what is there, or cannot be planned.",
           "`ctr plan MODEL` says what each way takes; `--on-disk` and smaller batches take less.",

@@ -23,8 +23,8 @@ from bridge.methods.oats import OATS
 from bridge.rank_shards import RankShards
 from bridge.ranks import RankGone
 from bridge.shards import Shards
-from experiments.joined import MEETING, joined
-from experiments.rank import DIE_WITH_PARENT
+from experiments.ranks.joined import MEETING, joined
+from experiments.ranks.rank import DIE_WITH_PARENT
 
 LOST = 3
 """How a rank ends that hears of another one's death."""

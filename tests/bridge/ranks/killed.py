@@ -63,10 +63,12 @@ def started(folder: Path, name: str, ranks: int) -> subprocess.Popen[str]:
 
 
 def helpers(parent: int) -> list[int]:
-    """The processes that it started and that run `experiments.rank`."""
+    """The processes that it started and that run `experiments.ranks.rank`."""
     task = Path(f"/proc/{parent}/task/{parent}/children")
     found = [int(pid) for pid in task.read_text().split()]
-    return [p for p in found if b"experiments.rank" in Path(f"/proc/{p}/cmdline").read_bytes()]
+    return [
+        p for p in found if b"experiments.ranks.rank" in Path(f"/proc/{p}/cmdline").read_bytes()
+    ]
 
 
 def digest(folder: Path, name: str) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """Compress models over ranks, or without any: every operator, weight and line into one file.
 
 `python worker.py OUT [SIZES]`, alone or under RANK, WORLD_SIZE and CTR_MEETING (as
-`experiments.together` sets them) or torchrun; rank 0 writes OUT, a safetensors file, and a line
-of JSON a rank on standard output.
+`experiments.ranks.helpers` sets them) or torchrun; rank 0 writes OUT, a safetensors file, and a
+line of JSON a rank on standard output.
 """
 
 import json
@@ -27,8 +27,8 @@ from bridge.methods.sparsegpt import SparseGPT
 from bridge.methods.wanda import Wanda
 from bridge.serial import tensors
 from bridge.sites import operators
-from experiments import together
-from experiments.joined import joined
+from experiments.ranks import together
+from experiments.ranks.joined import joined
 
 METHODS: dict[str, Any] = {
     "magnitude": Magnitude(),

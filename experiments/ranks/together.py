@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.helpers import led
-from experiments.joined import joined
 from experiments.progress import Progress
+from experiments.ranks.helpers import led
+from experiments.ranks.joined import joined
 from experiments.settings import BadOption
 
 if TYPE_CHECKING:  # torch is imported when the question is asked, not for --help

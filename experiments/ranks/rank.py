@@ -1,4 +1,4 @@
-"""A helper of `experiments.together`: what it is to run comes as JSON on standard input."""
+"""A helper of `experiments.ranks.together`: what it is to run comes as JSON on standard input."""
 
 import ctypes
 import importlib
@@ -8,8 +8,8 @@ import signal
 import sys
 import traceback
 
+from experiments.ranks.together import quiet
 from experiments.restored import restored
-from experiments.together import quiet
 
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from experiments.joined import MEETING, joined
 from experiments.progress import Progress
+from experiments.ranks.joined import MEETING, joined
 
 if TYPE_CHECKING:  # torch is imported when the question is asked, not for --help
     from bridge.ranks import TorchRanks
@@ -87,11 +87,11 @@ def _started(module: str, config: Any, rank: int, count: int, folder: Path) -> H
     from experiments import serial
 
     said = folder / f"rank-{rank}"
-    root = str(Path(__file__).parent.parent)
+    root = str(Path(__file__).parent.parent.parent)
     path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     with said.open("wb") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "experiments.rank"],
+            [sys.executable, "-P", "-m", "experiments.ranks.rank"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=errors,
